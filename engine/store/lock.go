@@ -1,0 +1,102 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// A Lock is an open file description lock (fcntl(2), F_OFD_SETLK): it belongs
+// to the open file, so the kernel drops it when its last holder dies, and no
+// stale lock can be left behind.
+type Lock struct{ f *os.File }
+
+// ErrLocked means that another process holds the lock.
+var ErrLocked = errors.New("held by another davit")
+
+// Acquire takes the exclusive lock at path, waiting for it until ctx ends.
+func Acquire(ctx context.Context, path string) (*Lock, error) {
+	return acquire(ctx, path, unix.F_WRLCK)
+}
+
+// AcquireShared takes the lock at path beside other shared holders.
+func AcquireShared(ctx context.Context, path string) (*Lock, error) {
+	return acquire(ctx, path, unix.F_RDLCK)
+}
+
+func acquire(ctx context.Context, path string, kind int16) (*Lock, error) {
+	wait := time.Millisecond
+	for {
+		l, err := try(path, kind)
+		if !errors.Is(err, ErrLocked) {
+			return l, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, fmt.Errorf("lock %s: %w", path, ctx.Err())
+		case <-time.After(wait):
+		}
+		if wait < 20*time.Millisecond {
+			wait *= 2
+		}
+	}
+}
+
+// TryAcquire takes the exclusive lock at path, or fails with ErrLocked.
+func TryAcquire(path string) (*Lock, error) { return try(path, unix.F_WRLCK) }
+
+func try(path string, kind int16) (*Lock, error) {
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return nil, fmt.Errorf("lock %s: %w", path, err)
+	}
+	for {
+		f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
+		if err != nil {
+			return nil, fmt.Errorf("lock %s: %w", path, err)
+		}
+		how := unix.Flock_t{Type: kind, Whence: 0}
+		if err := unix.FcntlFlock(f.Fd(), unix.F_OFD_SETLK, &how); err != nil {
+			f.Close()
+			if errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EACCES) {
+				return nil, ErrLocked
+			}
+			return nil, fmt.Errorf("lock %s: %w", path, err)
+		}
+		// The file may have been removed between open and lock, by a holder
+		// that cleaned up behind itself: then this lock guards nothing.
+		if same(f, path) {
+			return &Lock{f}, nil
+		}
+		f.Close()
+	}
+}
+
+func same(f *os.File, path string) bool {
+	a, err := f.Stat()
+	if err != nil {
+		return false
+	}
+	b, err := os.Lstat(path)
+	return err == nil && os.SameFile(a, b)
+}
+
+// Release gives the lock up.
+func (l *Lock) Release() {
+	if l != nil && l.f != nil {
+		l.f.Close()
+		l.f = nil
+	}
+}
+
+// ReleaseRemove gives the lock up and removes its file.
+func (l *Lock) ReleaseRemove() {
+	if l != nil && l.f != nil {
+		_ = os.Remove(l.f.Name())
+		l.Release()
+	}
+}

@@ -1,0 +1,71 @@
+package netdns
+
+import (
+	"net/netip"
+	"time"
+)
+
+// A Network is one bridge and everything that belongs to it. Its Name is
+// unique on the host; the names of its kernel objects are derived from its ID.
+type Network struct {
+	Name     string            `json:"name"`
+	ID       string            `json:"id"`
+	Driver   string            `json:"driver,omitempty"` // bridge when empty
+	Internal bool              `json:"internal,omitempty"`
+	NoIPv4   bool              `json:"noIPv4,omitempty"`
+	IPv6     bool              `json:"ipv6,omitempty"`
+	Options  map[string]string `json:"options,omitempty"`
+	Pools    []Pool            `json:"pools,omitempty"` // as given out: never empty once made
+}
+
+// A Pool is a subnet that addresses are leased from.
+type Pool struct {
+	Subnet  netip.Prefix          `json:"subnet"`
+	Range   netip.Prefix          `json:"range,omitzero"` // zero: the whole subnet
+	Gateway netip.Addr            `json:"gateway"`
+	Aux     map[string]netip.Addr `json:"aux,omitempty"`
+}
+
+// An Endpoint is a container's place on a network. Zero addresses are filled
+// in by Attach.
+type Endpoint struct {
+	Network     string     `json:"network"`
+	Container   string     `json:"container"` // id
+	Project     string     `json:"project"`
+	Name        string     `json:"name"`            // the container's
+	Names       []string   `json:"names,omitempty"` // further names: service, aliases, SERVICE.PROJECT, short id
+	IPv4        netip.Addr `json:"ipv4,omitzero"`
+	IPv6        netip.Addr `json:"ipv6,omitzero"`
+	LinkLocal   []string   `json:"linkLocal,omitempty"`
+	MAC         string     `json:"mac,omitempty"`
+	Interface   string     `json:"interface,omitempty"` // inside the container
+	Host        string     `json:"host,omitempty"`      // the veth's other end
+	Gateway     bool       `json:"gateway,omitempty"`   // the default route goes through here
+	Since       time.Time  `json:"since,omitzero"`
+	LinkAliases []string   `json:"linkAliases,omitempty"` // NAME:ALIAS, for this container alone
+}
+
+// A Publication is one host port that leads to a container.
+type Publication struct {
+	HostIP        netip.Addr `json:"hostIP,omitzero"` // zero: every address, both families
+	HostPort      uint16     `json:"hostPort"`
+	ContainerPort uint16     `json:"containerPort"`
+	Protocol      string     `json:"protocol"` // tcp, udp, sctp
+	Container     string     `json:"container"`
+	Network       string     `json:"network"`
+	To            netip.Addr `json:"to"`           // the container's address
+	To6           netip.Addr `json:"to6,omitzero"` // its IPv6 address, when it has one
+}
+
+// Records is where a network keeps what must outlive a process: atomic writes,
+// ErrNotExist (io/fs) for what is not there. Keys are relative slash paths.
+type Records interface {
+	Read(key string, v any) error
+	Write(key string, v any) error
+	Remove(key string) error // idempotent
+	List(dir string) ([]string, error)
+	// Lock takes the named lock of the whole host; unlock gives it up.
+	Lock(name string) (unlock func(), err error)
+	// Dir is the directory on disk behind a key, to be watched for changes.
+	Dir(key string) string
+}

@@ -1,0 +1,103 @@
+package reconcile
+
+import "github.com/davit-run/davit/engine"
+
+// Desired is what a project asks of the host.
+type Desired struct {
+	Project    string
+	Networks   []Network
+	Volumes    []Volume
+	Images     []Image
+	Containers []Container // in an order that never names a dependant before what it depends on
+}
+
+// A Network that is asked for. An external one is never made or removed.
+type Network struct {
+	engine.Network
+	Key      string // the project's own name for it
+	External bool
+	Origin   string // file:line, for messages
+}
+
+// A Volume that is asked for.
+type Volume struct {
+	engine.Volume
+	Key      string
+	External bool
+	Origin   string
+}
+
+// An Image that containers need.
+type Image struct {
+	Ref        string // the name that Spec.Image carries
+	Service    string // the first that asked for it
+	Build      bool   // davit builds it; Key of the build is the service's name
+	PullPolicy string // always, never, missing, build, daily, weekly, every_…
+	Platform   string
+	Origin     string
+}
+
+// Conditions under which a dependant may start.
+const (
+	Started   = "service_started"
+	Healthy   = "service_healthy"
+	Completed = "service_completed_successfully"
+)
+
+// A Container that is asked for: one replica of a service.
+type Container struct {
+	Name     string
+	Service  string
+	Number   int
+	Spec     engine.Spec // labels included, but for those that vary by replica
+	Hash     string      // the config-hash label
+	After    []Dependency
+	Once     bool // x-once: a finished one is not started again
+	Provider bool
+	Origin   string
+	// Namespaces that are another container's: Spec fields say service:NAME
+	// here, and become container:ID when the step is applied.
+	Joins []string
+}
+
+// A Dependency is a service that must be so far before this one starts.
+type Dependency struct {
+	Service   string
+	Condition string
+	Optional  bool // required: false
+	Restart   bool // restarted and recreated together with it
+}
+
+// Actual is what the host has for a project.
+type Actual struct {
+	Networks   map[string]engine.Network // by name on this host, the project's and the external ones asked for
+	Volumes    map[string]engine.Volume
+	Images     map[string]string // reference asked for -> image id present
+	Containers []ActualContainer
+}
+
+// An ActualContainer is one the host has, with the project's label.
+type ActualContainer struct {
+	engine.Container
+	State engine.State
+}
+
+// Service is the label's; Number too.
+func (a ActualContainer) Service() string { return a.Spec.Labels["com.docker.compose.service"] }
+
+// Options shape a plan: what the flags of up, create, down and the rest ask for.
+type Options struct {
+	Services       []string // only these and, unless NoDeps, what they need; empty: all
+	NoDeps         bool
+	NoStart        bool
+	ForceRecreate  bool
+	NoRecreate     bool
+	RecreateDeps   bool // --always-recreate-deps
+	RenewAnonymous bool // -V
+	RemoveOrphans  bool
+	IgnoreOrphans  bool
+	Build          bool // --build
+	NoBuild        bool
+	Pull           string // overrides every image's policy
+	Timeout        *engine.Duration
+}
