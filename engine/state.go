@@ -82,3 +82,9 @@ type Event struct {
 	Name       string            `json:"name"`
 	Attributes map[string]string `json:"attributes,omitempty"`
 }
+
+// A Snapshot is a container's record together with its state at one moment.
+type Snapshot struct {
+	Container
+	State State `json:"state"`
+}

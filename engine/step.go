@@ -27,7 +27,7 @@ type RunStep struct {
 
 // A StepMount is a mount of a build command.
 type StepMount struct {
-	Type     string `json:"type"`             // bind or tmpfs
+	Type     string `json:"type"`             // bind, tmpfs, or file for Content
 	Source   string `json:"source,omitempty"` // absolute host path, a directory or a file
 	Target   string `json:"target"`
 	ReadOnly bool   `json:"readOnly,omitempty"`
@@ -37,4 +37,10 @@ type StepMount struct {
 	Lower []string `json:"lower,omitempty"`
 	Upper string   `json:"upper,omitempty"`
 	Work  string   `json:"work,omitempty"`
+	// Content is that of a mount of type file: a secret, which is written to a
+	// tmpfs of the step's own and never to a disk.
+	Content []byte `json:"content,omitempty"`
+	UID     int    `json:"uid,omitempty"`
+	GID     int    `json:"gid,omitempty"`
+	Mode    uint32 `json:"mode,omitempty"` // 0: 0400
 }

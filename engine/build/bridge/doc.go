@@ -1,0 +1,3 @@
+// Package bridge lets BuildKit's Dockerfile frontend ask, and the local disk
+// answer.
+package bridge

@@ -1,0 +1,3 @@
+// Package copyin brings entries of a tree into a layer by the cheapest safe
+// means.
+package copyin

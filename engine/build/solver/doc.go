@@ -1,0 +1,3 @@
+// Package solver knows which build step already ran on these inputs, and runs
+// the others.
+package solver
