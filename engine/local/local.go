@@ -1,0 +1,186 @@
+package local
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/davit-run/davit/engine"
+	"github.com/davit-run/davit/engine/image"
+	"github.com/davit-run/davit/engine/keeper/wire"
+	"github.com/davit-run/davit/engine/store"
+	"github.com/davit-run/davit/engine/volume"
+)
+
+// An Engine runs containers on this host. Its methods may be called from
+// several goroutines, and several processes may have one on the same root.
+type Engine struct {
+	layout  store.Layout
+	images  *image.Store
+	volumes *volume.Store
+
+	keepers keepers
+}
+
+// ErrNotRoot means that the caller may not do what an engine does.
+var ErrNotRoot = errors.New("davit needs root to make namespaces, bridges and mounts")
+
+// Open returns the engine whose data lies in layout. Nothing is made on disk
+// until something is asked for.
+func Open(layout store.Layout) *Engine {
+	return &Engine{layout: layout, images: image.Open(layout), volumes: volume.Open(layout)}
+}
+
+// Close gives up what the engine holds open.
+func (e *Engine) Close() error { return e.keepers.close() }
+
+// Layout tells where the engine's files lie.
+func (e *Engine) Layout() store.Layout { return e.layout }
+
+// ImageStore is the engine's images, for the commands about images.
+func (e *Engine) ImageStore() *image.Store { return e.images }
+
+// VolumeStore is the engine's volumes, for the commands about volumes.
+func (e *Engine) VolumeStore() *volume.Store { return e.volumes }
+
+// LockProject keeps other commands from changing the project until unlock is
+// called, waiting for them first.
+func (e *Engine) LockProject(ctx context.Context, project string) (unlock func(), err error) {
+	l, err := store.Acquire(ctx, e.layout.ProjectLock(project))
+	if err != nil {
+		return nil, fmt.Errorf("project %s is being changed by another davit: %w", project, err)
+	}
+	return l.ReleaseRemove, nil
+}
+
+// CheckRoot tells, before anything is half-made, that the caller lacks the
+// rights to run containers.
+func CheckRoot() error {
+	if os.Geteuid() != 0 {
+		return ErrNotRoot
+	}
+	return nil
+}
+
+// call sends one request to the project's keeper, starting one if need be.
+func (e *Engine) call(ctx context.Context, project string, req wire.Request, each func(wire.Reply, []*os.File) error) error {
+	c, err := e.keepers.ensure(ctx, e.layout, project)
+	if err != nil {
+		return err
+	}
+	return c.Call(ctx, req, each)
+}
+
+// StartContainer starts a container's process and returns once it runs.
+func (e *Engine) StartContainer(ctx context.Context, project, id string) error {
+	return e.call(ctx, project, wire.Request{Op: wire.OpStart, ID: id}, nil)
+}
+
+// StopContainer ends a container's process: the signal (empty: its own), the
+// grace period (nil: its own), then SIGKILL. With forRemoval its exit is not
+// made durable, since the container is removed next.
+func (e *Engine) StopContainer(ctx context.Context, project, id, signal string, timeout *engine.Duration, forRemoval bool) error {
+	return e.call(ctx, project, wire.Request{Op: wire.OpStop, ID: id, Signal: signal, Timeout: timeout, Forget: forRemoval}, nil)
+}
+
+// KillContainer sends a signal to a container's first process.
+func (e *Engine) KillContainer(ctx context.Context, project, id, signal string) error {
+	return e.call(ctx, project, wire.Request{Op: wire.OpKill, ID: id, Signal: signal}, nil)
+}
+
+// PauseContainer freezes a container's processes.
+func (e *Engine) PauseContainer(ctx context.Context, project, id string) error {
+	return e.call(ctx, project, wire.Request{Op: wire.OpPause, ID: id}, nil)
+}
+
+// UnpauseContainer lets a frozen container go on.
+func (e *Engine) UnpauseContainer(ctx context.Context, project, id string) error {
+	return e.call(ctx, project, wire.Request{Op: wire.OpUnpause, ID: id}, nil)
+}
+
+// RemoveContainer takes a container away whole, stopping it first if need be;
+// volumes says whether its anonymous volumes go too.
+func (e *Engine) RemoveContainer(ctx context.Context, project, id string, volumes bool) error {
+	return e.call(ctx, project, wire.Request{Op: wire.OpRemove, ID: id, Volumes: volumes}, nil)
+}
+
+// Wait returns the state of a container once its process has ended for good:
+// no policy starts it again.
+func (e *Engine) Wait(ctx context.Context, project, id string) (engine.State, error) {
+	var last engine.State
+	err := e.call(ctx, project, wire.Request{Op: wire.OpWait, ID: id}, func(r wire.Reply, _ []*os.File) error {
+		if r.State != nil {
+			last = *r.State
+		}
+		return nil
+	})
+	return last, err
+}
+
+// Watch calls each for everything that happens in a project from now on, until
+// ctx ends or each returns an error. ready, when not nil, is called once no
+// later event can be missed.
+func (e *Engine) Watch(ctx context.Context, project string, ready func(), each func(engine.Event) error) error {
+	return e.call(ctx, project, wire.Request{Op: wire.OpWatch}, func(r wire.Reply, _ []*os.File) error {
+		if r.Event == nil {
+			if ready != nil && !r.Done {
+				ready()
+			}
+			return nil
+		}
+		return each(*r.Event)
+	})
+}
+
+// Attach returns the writing end of a container's standard input, or the
+// master of its terminal, which the caller closes.
+func (e *Engine) Attach(ctx context.Context, project, id string) (input *os.File, tty bool, err error) {
+	err = e.call(ctx, project, wire.Request{Op: wire.OpAttach, ID: id}, func(r wire.Reply, fds []*os.File) error {
+		for i, name := range r.FDs {
+			if input != nil || i >= len(fds) {
+				continue
+			}
+			input, tty = fds[i], name == "console"
+		}
+		return nil
+	})
+	return input, tty, err
+}
+
+// Shutdown ends a project's keeper once nothing is kept, and returns when its
+// processes are gone. A project without one is none the worse.
+func (e *Engine) Shutdown(ctx context.Context, project string) error {
+	c, err := wire.Dial(ctx, e.layout, project)
+	if errors.Is(err, wire.ErrNoKeeper) {
+		return e.forget(ctx, project)
+	}
+	if err != nil {
+		return err
+	}
+	if err := c.Call(ctx, wire.Request{Op: wire.OpShutdown}, nil); err != nil && !errors.Is(err, wire.ErrNoKeeper) {
+		return err
+	}
+	return e.forget(ctx, project)
+}
+
+// forget waits until keeper and anchor are gone, and removes the project's
+// folders when no container is left in them.
+func (e *Engine) forget(ctx context.Context, project string) error {
+	lock, err := store.Acquire(ctx, e.layout.KeeperLock(project))
+	if err != nil {
+		return fmt.Errorf("keeper of project %s does not end: %w", project, err)
+	}
+	defer lock.Release()
+	left, err := store.Names(e.layout.Containers(project))
+	if err != nil {
+		return err
+	}
+	if len(left) > 0 {
+		return nil
+	}
+	if err := os.RemoveAll(e.layout.RunProject(project)); err != nil {
+		return err
+	}
+	return os.RemoveAll(e.layout.Project(project))
+}
