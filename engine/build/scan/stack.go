@@ -78,7 +78,7 @@ func Xattrs(f *os.File) (map[string]string, error) {
 	}
 	var attrs map[string]string
 	for _, name := range strings.Split(strings.TrimSuffix(string(list[:n]), "\x00"), "\x00") {
-		if !imageXattr(name) {
+		if !ImageXattr(name) {
 			continue
 		}
 		v, err := xattr(fd, name)
@@ -93,7 +93,8 @@ func Xattrs(f *os.File) (map[string]string, error) {
 	return attrs, nil
 }
 
-func imageXattr(name string) bool {
+// ImageXattr says whether an extended attribute belongs to an image.
+func ImageXattr(name string) bool {
 	if name == "security.capability" {
 		return true
 	}

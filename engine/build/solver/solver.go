@@ -279,4 +279,3 @@ func (l *lines) Write(b []byte) (int, error) {
 	}}})
 	return len(b), nil
 }
-
