@@ -15,7 +15,10 @@ type RunStep struct {
 	Hostname string   `json:"hostname,omitempty"`
 	// Network is none, host, or empty for a sandbox of its own that reaches
 	// out through the host.
-	Network    string      `json:"network,omitempty"`
+	Network string `json:"network,omitempty"`
+	// NetNSFD is the descriptor of that sandbox in the process that runs the
+	// step; 0: none was prepared.
+	NetNSFD    int         `json:"netNSFD,omitempty"`
 	ExtraHosts []string    `json:"extraHosts,omitempty"` // name:address
 	Mounts     []StepMount `json:"mounts,omitempty"`
 	Insecure   bool        `json:"insecure,omitempty"` // --security=insecure, consented to

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/moby/buildkit/client"
+	"golang.org/x/sys/unix"
 
 	"github.com/davit-run/davit/engine"
 	"github.com/davit-run/davit/engine/build"
@@ -65,8 +66,8 @@ func (b buildImages) Resolve(_ context.Context, ref, platform, _ string) (engine
 // stepRunner runs a build's commands, each in a davit-runtime of its own.
 type stepRunner struct{ e *Engine }
 
-// RunStep implements ops.Runner: the step goes to descriptor 3, the command's
-// exit status comes back as the program's.
+// RunStep implements ops.Runner: the step goes through a socket on descriptor
+// 3, and how it ended comes back through it.
 func (r stepRunner) RunStep(ctx context.Context, s engine.RunStep, stdout, stderr io.Writer) (int, error) {
 	program, err := wire.FindRuntime()
 	if err != nil {
@@ -76,42 +77,47 @@ func (r stepRunner) RunStep(ctx context.Context, s engine.RunStep, stdout, stder
 	if err != nil {
 		return 0, err
 	}
-	in, out, err := os.Pipe()
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
-		return 0, err
+		return 0, os.NewSyscallError("socketpair", err)
 	}
-	defer in.Close()
-	status, report, err := os.Pipe()
-	if err != nil {
-		out.Close()
-		return 0, err
-	}
-	defer status.Close()
+	ours, theirs := os.NewFile(uintptr(fds[0]), "step"), os.NewFile(uintptr(fds[1]), "step")
+	defer ours.Close()
 	cmd := exec.CommandContext(ctx, program, "step", r.e.layout.Data, r.e.layout.Run)
 	cmd.Env = []string{}
 	cmd.Stdout, cmd.Stderr = stdout, stderr
-	cmd.ExtraFiles = []*os.File{in, report}
-	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
+	cmd.ExtraFiles = []*os.File{theirs}
+	cmd.Cancel = func() error { return cmd.Process.Signal(unix.SIGTERM) }
 	cmd.WaitDelay = 10 * time.Second
-	if err := cmd.Start(); err != nil {
-		out.Close()
-		report.Close()
+	err = cmd.Start()
+	theirs.Close()
+	if err != nil {
 		return 0, fmt.Errorf("run %s: %w", program, err)
 	}
-	report.Close()
-	_, werr := out.Write(body)
-	out.Close()
-	said, rerr := io.ReadAll(io.LimitReader(status, 64<<10))
+	res, serr := converse(ours, body)
 	err = cmd.Wait()
-	if cerr := ctx.Err(); cerr != nil {
-		return 0, cerr
+	switch {
+	case ctx.Err() != nil:
+		return 0, ctx.Err()
+	case serr != nil:
+		return 0, errors.Join(serr, err)
+	case res.Error != "":
+		return 0, errors.New(res.Error)
 	}
-	if len(said) > 0 {
-		return 0, errors.New(strings.TrimSpace(string(said)))
+	return res.Code, nil
+}
+
+// converse sends a step and reads how it ended.
+func converse(f *os.File, body []byte) (engine.StepResult, error) {
+	var res engine.StepResult
+	if _, err := f.Write(body); err != nil {
+		return res, fmt.Errorf("send build step: %w", err)
 	}
-	var exit *exec.ExitError
-	if errors.As(err, &exit) {
-		return exit.ExitCode(), nil
+	if err := unix.Shutdown(int(f.Fd()), unix.SHUT_WR); err != nil {
+		return res, os.NewSyscallError("shutdown", err)
 	}
-	return 0, errors.Join(err, werr, rerr)
+	if err := json.NewDecoder(io.LimitReader(f, 1<<20)).Decode(&res); err != nil {
+		return res, fmt.Errorf("build step ended without a word: %w", err)
+	}
+	return res, nil
 }

@@ -168,8 +168,6 @@ type run struct {
 	drafts  []*layer.Draft   // what is thrown away afterwards
 	locks   []*store.Lock
 	tmp     []string
-	targets []string // where something was mounted over the root file system
-	rootOut int
 }
 
 func (r *run) close() {
@@ -206,13 +204,7 @@ func (r *run) prepare(ctx context.Context) (engine.RunStep, error) {
 	for _, u := range meta.Ulimit {
 		s.Ulimits = append(s.Ulimits, engine.Ulimit{Name: u.Name, Soft: u.Soft, Hard: u.Hard})
 	}
-	r.targets = []string{"/etc/resolv.conf", "/etc/hosts", "/etc/hostname", "/proc", "/sys", "/dev"}
 	for _, m := range r.op.op.Mounts {
-		if m.Dest != "/" {
-			r.targets = append(r.targets, m.Dest)
-		} else {
-			r.rootOut = int(m.Output)
-		}
 		if err := r.mount(ctx, &s, m); err != nil {
 			return s, fmt.Errorf("mount %s: %w", m.Dest, err)
 		}
@@ -444,11 +436,6 @@ func (r *run) commit() ([]Snapshot, error) {
 	}
 	out := make([]Snapshot, n)
 	for i, d := range r.outputs {
-		if i == r.rootOut {
-			if err := r.sweep(d); err != nil {
-				return nil, err
-			}
-		}
 		id, err := commit(d)
 		if err != nil {
 			return nil, err
@@ -456,20 +443,6 @@ func (r *run) commit() ([]Snapshot, error) {
 		out[i].Layers = append(slices.Clone(r.stacks[i]), id)
 	}
 	return out, nil
-}
-
-// sweep removes the mount points that the command left in its layer.
-func (r *run) sweep(d *layer.Draft) error {
-	view, done, err := r.op.host.View(Snapshot{Layers: r.stacks[r.rootOut]})
-	if err != nil {
-		return err
-	}
-	defer done()
-	below := func(p string) bool {
-		_, err := view.Lstat(p)
-		return err == nil
-	}
-	return sweep(d.FS, r.targets, below)
 }
 
 // cacheDir opens the directory of a cache mount under the lock that its sharing

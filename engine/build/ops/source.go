@@ -66,6 +66,10 @@ func newSource(h *Host, op *pb.SourceOp, platform *pb.Platform) (Op, error) {
 		return &localOp{host: h, name: rest, attrs: op.Attrs}, nil
 	case "docker-image":
 		return &imageOp{host: h, ref: rest, attrs: op.Attrs, platform: platform}, nil
+	case "http", "https":
+		return &httpOp{host: h, url: op.Identifier, attrs: op.Attrs}, nil
+	case "git":
+		return &gitOp{host: h, id: rest, attrs: op.Attrs}, nil
 	default:
 		return nil, fmt.Errorf("source %q: davit cannot build from %s://", op.Identifier, scheme)
 	}
