@@ -1,0 +1,2 @@
+// Package console prints lines with coloured, aligned prefixes.
+package console

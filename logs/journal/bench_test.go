@@ -1,0 +1,177 @@
+package journal
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"os"
+	"path/filepath"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/davit-run/davit/logs"
+)
+
+const (
+	benchLines = 1_000_000
+	benchWidth = 200
+)
+
+// fill writes lines of 200 bytes, as a program with a buffer of 64 KiB does.
+func fill(w io.Writer, lines int) {
+	line := append(bytes.Repeat([]byte("x"), benchWidth-1), '\n')
+	block := bytes.Repeat(line, 320)
+	for lines > 0 {
+		n := min(lines, 320)
+		w.Write(block[:n*benchWidth])
+		lines -= n
+	}
+}
+
+func BenchmarkTakeMillionLines(b *testing.B) {
+	for b.Loop() {
+		dir := filepath.Join(b.TempDir(), "log")
+		w := wr(b, dir, Options{})
+		pour(b, w, logs.Stdout, func(w io.Writer) { fill(w, benchLines) })
+		w.Close()
+		os.RemoveAll(dir)
+	}
+	b.ReportMetric(b.Elapsed().Seconds()/float64(b.N), "s/million")
+}
+
+// bigLog is a log of n million lines, shared by the benchmarks that read.
+func bigLog(b *testing.B, millions int) string {
+	dir := filepath.Join(b.TempDir(), "log")
+	w := wr(b, dir, Options{MaxSize: 1 << 30, MaxFiles: 64})
+	for range millions {
+		pour(b, w, logs.Stdout, func(w io.Writer) { fill(w, benchLines) })
+	}
+	w.Close()
+	return dir
+}
+
+func drainAll(b *testing.B, dir string, o ReadOptions) (n int) {
+	r, err := Open(dir, o)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer r.Close()
+	ctx := context.Background()
+	for {
+		if _, err := r.Next(ctx); err != nil {
+			return n
+		}
+		n++
+	}
+}
+
+func BenchmarkReadMillionLines(b *testing.B) {
+	dir := bigLog(b, 1)
+	for b.Loop() {
+		if n := drainAll(b, dir, all); n != benchLines {
+			b.Fatalf("%d lines", n)
+		}
+	}
+	b.ReportMetric(b.Elapsed().Seconds()/float64(b.N), "s/million")
+}
+
+func BenchmarkTail100(b *testing.B) {
+	dir := bigLog(b, 5)
+	for b.Loop() {
+		if n := drainAll(b, dir, ReadOptions{Tail: 100}); n != 100 {
+			b.Fatalf("%d lines", n)
+		}
+	}
+}
+
+func BenchmarkSinceLastMoment(b *testing.B) {
+	dir := bigLog(b, 5)
+	r, err := Open(dir, all)
+	if err != nil {
+		b.Fatal(err)
+	}
+	at := timeOf(r.gens[len(r.gens)-1].lastTime())
+	r.Close()
+	for b.Loop() {
+		if n := drainAll(b, dir, ReadOptions{Tail: -1, Since: at}); n == 0 || n > benchLines {
+			b.Fatalf("%d lines", n)
+		}
+	}
+}
+
+// BenchmarkSteadyOutput is a container that prints 20,000 lines of 100 bytes a
+// second, one write each; it reports which part of a core the journal takes.
+// The producer is another process, so that its time does not count.
+func BenchmarkSteadyOutput(b *testing.B) {
+	dir := filepath.Join(b.TempDir(), "log")
+	w := wr(b, dir, Options{})
+	r, stop := producer(b, "steady")
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error)
+	go func() { done <- w.Pump(ctx, logs.Stdout, r) }()
+	time.Sleep(100 * time.Millisecond)
+	start, cpu := time.Now(), cpuTime()
+	time.Sleep(3 * time.Second)
+	used := cpuTime() - cpu
+	took := time.Since(start)
+	lines := w.seg.last.ends[0] / 100
+	stop()
+	cancel()
+	if err := <-done; err != nil {
+		b.Fatal(err)
+	}
+	b.ReportMetric(100*used.Seconds()/took.Seconds(), "%core")
+	b.ReportMetric(float64(lines)/took.Seconds(), "lines/s")
+	b.ReportMetric(float64(w.seg.size/recordSize)/took.Seconds(), "records/s")
+}
+
+func cpuTime() time.Duration {
+	var u syscall.Rusage
+	syscall.Getrusage(syscall.RUSAGE_SELF, &u)
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+// BenchmarkHundredMillionLines looks for the end and for a moment of a large
+// log; DAVIT_LONG makes it as large as its name says.
+func BenchmarkHundredMillionLines(b *testing.B) {
+	lines := 5_000_000
+	if os.Getenv("DAVIT_LONG") != "" {
+		lines = 100_000_000
+	}
+	dir := filepath.Join(b.TempDir(), "log")
+	w := wr(b, dir, Options{MaxSize: 256 << 20, MaxFiles: 64})
+	var moments []time.Time
+	for range 10 {
+		moments = append(moments, time.Now())
+		pour(b, w, logs.Stdout, func(w io.Writer) {
+			block := bytes.Repeat([]byte("123456789\n"), 5000)
+			for range lines / 10 / 5000 {
+				w.Write(block)
+			}
+		})
+	}
+	w.Close()
+	var tail, since time.Duration
+	for b.Loop() {
+		start := time.Now()
+		if n := drainAll(b, dir, ReadOptions{Tail: 100}); n != 100 {
+			b.Fatalf("%d lines", n)
+		}
+		tail += time.Since(start)
+		for _, at := range moments {
+			start = time.Now()
+			r, err := Open(dir, ReadOptions{Tail: -1, Since: at})
+			if err == nil {
+				_, err = r.Next(context.Background())
+			}
+			if err != nil {
+				b.Fatal(err)
+			}
+			since = max(since, time.Since(start))
+			r.Close()
+		}
+	}
+	b.ReportMetric(float64(tail.Microseconds())/float64(b.N), "µs/tail")
+	b.ReportMetric(float64(since.Microseconds()), "µs-worst/since")
+}

@@ -1,0 +1,3 @@
+// Package journal keeps rotated segments of output per container, and their
+// index.
+package journal
