@@ -1,0 +1,3 @@
+// Package layer keeps layers as directories: it unpacks, exports, drafts and
+// collects them.
+package layer

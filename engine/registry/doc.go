@@ -1,0 +1,2 @@
+// Package registry brings images from and to registries.
+package registry

@@ -1,0 +1,82 @@
+package registry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"strings"
+	"syscall"
+
+	"github.com/containerd/containerd/v2/core/remotes/docker"
+	remoteerrors "github.com/containerd/containerd/v2/core/remotes/errors"
+	"github.com/containerd/errdefs"
+	"github.com/distribution/reference"
+)
+
+var (
+	// ErrUnreachable means that no registry answered.
+	ErrUnreachable = errors.New("no registry could be reached")
+	// ErrNotFound means that the registry has no such image.
+	ErrNotFound = errors.New("the registry has no such image")
+	// ErrDenied means that the registry wants other credentials, or none of ours.
+	ErrDenied = errors.New("the registry refuses access")
+)
+
+// unreachable tells whether an error says that nobody was there to answer.
+func unreachable(err error) bool {
+	var op *net.OpError
+	var dns *net.DNSError
+	return errors.As(err, &dns) || errors.As(err, &op) && op.Op == "dial"
+}
+
+func isDiskFull(err error) bool {
+	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
+}
+
+// explain says of a failure what, why and what to do, in one line.
+func (c *Client) explain(verb, ref string, err error) error {
+	host := registryOf(ref)
+	status := 0
+	var unexpected remoteerrors.ErrUnexpectedStatus
+	if errors.As(err, &unexpected) {
+		status = unexpected.StatusCode
+	}
+	switch {
+	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded) && !unreachable(err):
+		return fmt.Errorf("%s %s: %w", verb, ref, err)
+	case unreachable(err):
+		return fmt.Errorf("%s %s: %w at %s (%s): check the network, or take the image from an archive with: davit load -i ARCHIVE",
+			verb, ref, ErrUnreachable, host, reason(err))
+	case errors.Is(err, docker.ErrInvalidAuthorization), errdefs.IsUnauthorized(err), errdefs.IsPermissionDenied(err),
+		status == http.StatusUnauthorized, status == http.StatusForbidden:
+		return fmt.Errorf("%s %s: %w: the image may not exist, or you must first: davit login %s", verb, ref, ErrDenied, host)
+	case errdefs.IsNotFound(err), status == http.StatusNotFound:
+		return fmt.Errorf("%s %s: %w: check its name and tag", verb, ref, ErrNotFound)
+	case isDiskFull(err):
+		return fmt.Errorf("%s %s: %w: free some space (davit system prune), and try again", verb, ref, err)
+	}
+	return fmt.Errorf("%s %s: %w", verb, ref, err)
+}
+
+func registryOf(ref string) string {
+	named, err := reference.ParseNormalizedNamed(ref)
+	if err != nil {
+		return ref
+	}
+	return reference.Domain(named)
+}
+
+// reason is the innermost words of an error: the outer ones repeat the URL.
+func reason(err error) string {
+	var dns *net.DNSError
+	if errors.As(err, &dns) {
+		return "cannot look up " + dns.Name
+	}
+	var op *net.OpError
+	if errors.As(err, &op) {
+		return strings.TrimSpace(op.Error())
+	}
+	return err.Error()
+}

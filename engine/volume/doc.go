@@ -1,0 +1,2 @@
+// Package volume keeps named and anonymous volumes.
+package volume
