@@ -47,8 +47,9 @@ type Endpoint struct {
 
 // A Publication is one host port that leads to a container.
 type Publication struct {
-	HostIP        netip.Addr `json:"hostIP,omitzero"` // zero: every address, both families
-	HostPort      uint16     `json:"hostPort"`
+	HostIP        netip.Addr `json:"hostIP,omitzero"`       // zero: every address, both families
+	HostPort      uint16     `json:"hostPort"`              // 0: any free one
+	HostPortEnd   uint16     `json:"hostPortEnd,omitempty"` // the first free one from HostPort to here; 0: HostPort alone
 	ContainerPort uint16     `json:"containerPort"`
 	Protocol      string     `json:"protocol"` // tcp, udp, sctp
 	Container     string     `json:"container"`

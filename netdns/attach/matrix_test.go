@@ -1,0 +1,146 @@
+package attach
+
+import (
+	"flag"
+	"fmt"
+	"net/netip"
+	"os"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/davit-run/davit/netdns"
+	"github.com/davit-run/davit/netdns/netns"
+)
+
+var update = flag.Bool("update", false, "rewrite golden files")
+
+// Who reaches a published port: six ways to bind it, four who try, two families
+// of addresses, for a container with IPv4 alone and for one with both.
+func TestExposureMatrix(t *testing.T) {
+	w := newWorld(t)
+	w.network(netdns.Network{Name: "v4"})
+	w.network(netdns.Network{Name: "dual", IPv6: true})
+	w.network(netdns.Network{Name: "other", IPv6: true})
+	other, _ := w.container("other", "other")
+	var out strings.Builder
+	port := uint16(8000)
+	for _, network := range []string{"v4", "dual"} {
+		c, eps := w.container("web-"+network, network)
+		hello(t, c, "web", 80)
+		fmt.Fprintf(&out, "container on %s\n%-16s %-11s %-13s %-13s %-14s %s\n", network, "bound to", "protocol", "loopback", "own address", "LAN neighbour", "other project")
+		for _, bind := range []string{"", "0.0.0.0", "127.0.0.1", "198.51.100.1", "::", "::1"} {
+			for _, proto := range []string{"tcp", "udp"} {
+				port++
+				p := netdns.Publication{HostPort: port, ContainerPort: 80, Protocol: proto, Container: "c-web-" + network, Network: network, To: eps[0].IPv4, To6: eps[0].IPv6}
+				if bind != "" {
+					p.HostIP = netip.MustParseAddr(bind)
+				}
+				w.publish(p)
+				fmt.Fprintf(&out, "%-16s %-11s", "["+bind+"]", proto)
+				for _, from := range []struct {
+					ns     *os.File
+					v4, v6 string
+				}{{w.host, "127.0.0.1", "::1"}, {w.host, "198.51.100.1", "2001:db8::1"}, {w.lan, "198.51.100.1", "2001:db8::1"}, {other, "198.51.100.1", "2001:db8::1"}} {
+					cell := reaches(from.ns, proto, from.v4, port) + "/" + reaches(from.ns, proto, from.v6, port)
+					fmt.Fprintf(&out, " %-13s", cell)
+				}
+				out.WriteString("\n")
+			}
+		}
+	}
+	golden(t, "testdata/exposure.txt", trimmed(out.String()))
+}
+
+func reaches(ns *os.File, proto, addr string, port uint16) string {
+	if strings.HasPrefix(ask(ns, proto, at(netip.MustParseAddr(addr), port)), "web ") {
+		return "open"
+	}
+	return "-"
+}
+
+func trimmed(s string) string {
+	var out []string
+	for l := range strings.Lines(s) {
+		out = append(out, strings.TrimRight(l, " \n"))
+	}
+	return strings.Join(out, "\n") + "\n"
+}
+
+func golden(t *testing.T, path, got string) {
+	t.Helper()
+	if *update {
+		must(t, os.MkdirAll("testdata", 0o755))
+		must(t, os.WriteFile(path, []byte(got), 0o644))
+	}
+	want, err := os.ReadFile(path)
+	must(t, err)
+	if got != string(want) {
+		t.Errorf("%s differs:\n%s", path, got)
+	}
+}
+
+// A neighbour with a route to the containers scans the host and a container:
+// only what is published to it is open. DAVIT_LONG=1 tries every port.
+func TestPortScanFromTheLAN(t *testing.T) {
+	w := newWorld(t)
+	w.network(netdns.Network{Name: "a"})
+	c, eps := w.container("web", "a")
+	must(t, netns.In(w.lan, func() error { return route(eps[0].IPv4, "198.51.100.1") }))
+	open := []uint16{80, 443, 5432, 6553, 40000}
+	for _, p := range open {
+		hello(t, c, "web", p)
+	}
+	for i, ip := range []string{"", "127.0.0.1", "198.51.100.1"} {
+		p := netdns.Publication{HostPort: uint16(3000 + i), ContainerPort: 80, Protocol: "tcp", Container: "c-web", Network: "a", To: eps[0].IPv4}
+		if ip != "" {
+			p.HostIP = netip.MustParseAddr(ip)
+		}
+		w.publish(p)
+	}
+	last := 6553
+	if os.Getenv("DAVIT_LONG") != "" {
+		last = 65535
+	}
+	expect(t, "host", fmt.Sprint(scan(t, w.lan, netip.MustParseAddr("198.51.100.1"), last)), "[3000 3002]")
+	expect(t, "container", fmt.Sprint(scan(t, w.lan, eps[0].IPv4, last)), "[]")
+	expect(t, "gateway", fmt.Sprint(scan(t, w.lan, netip.MustParseAddr(gateway(eps[0])), 4000)), "[]")
+	expect(t, "container, from the host itself", fmt.Sprint(scan(t, w.host, eps[0].IPv4, 6553)), "[80 443 5432 6553]")
+}
+
+// scan returns the open TCP ports of addr from 1 to last, 500 at a time.
+func scan(t *testing.T, ns *os.File, addr netip.Addr, last int) []int {
+	t.Helper()
+	found := []int{}
+	for first := 1; first <= last; first += 500 {
+		must(t, netns.In(ns, func() error {
+			var fds []unix.PollFd
+			var ports []int
+			for p := first; p < min(first+500, last+1); p++ {
+				fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+				if err != nil {
+					return err
+				}
+				defer unix.Close(fd)
+				_ = unix.Connect(fd, &unix.SockaddrInet4{Port: p, Addr: addr.As4()})
+				fds, ports = append(fds, unix.PollFd{Fd: int32(fd), Events: unix.POLLOUT}), append(ports, p)
+			}
+			for range 20 { // at most 100 ms: what drops never answers
+				if n, err := unix.Poll(fds, 0); err != nil && err != unix.EINTR {
+					return err
+				} else if n == len(fds) {
+					break
+				}
+				_ = unix.Nanosleep(&unix.Timespec{Nsec: 5e6}, nil)
+			}
+			for i, f := range fds {
+				if e, _ := unix.GetsockoptInt(int(f.Fd), unix.SOL_SOCKET, unix.SO_ERROR); f.Revents&unix.POLLOUT != 0 && e == 0 && f.Revents&unix.POLLHUP == 0 {
+					found = append(found, ports[i])
+				}
+			}
+			return nil
+		}))
+	}
+	return found
+}

@@ -1,0 +1,159 @@
+package attach
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/davit-run/davit/netdns"
+	"github.com/davit-run/davit/netdns/ipam"
+)
+
+// Recover destroys the kernel objects of this installation that no record
+// refers to, and makes the networks that are recorded stand again: after a
+// crash, or a reboot. Leases of endpoints that are gone are given back.
+func (h *Host) Recover(ctx context.Context) error {
+	err := h.locked("networks", func() error {
+		all, err := h.standing()
+		if err != nil {
+			return err
+		}
+		for _, r := range all {
+			if err := h.lockNetwork(r.Name, func() error { return h.bury(r) }); err != nil {
+				return err
+			}
+		}
+		ports, err := h.plugged(all)
+		if err != nil {
+			return err
+		}
+		if err := h.sweep(all, ports); err != nil {
+			return err
+		}
+		return h.locked("firewall", h.rebuild)
+	})
+	if err != nil {
+		return fmt.Errorf("recover networks: %w", err)
+	}
+	return nil
+}
+
+// bury takes away what is recorded of containers that cannot live: endpoints
+// from before this boot, and leases and ports without an endpoint. The caller
+// holds the network's lock.
+func (h *Host) bury(r runtime) error {
+	booted, err := bootTime()
+	if err != nil {
+		return err
+	}
+	names, err := h.rec.List(keyEndpoints(r.Name))
+	if err != nil {
+		return err
+	}
+	alive := map[string]bool{}
+	for _, c := range names {
+		var ep netdns.Endpoint
+		err := h.rec.Read(keyEndpoint(r.Name, c), &ep)
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+		case err != nil:
+			return err
+		case ep.Since.Before(booted):
+			if err := h.rec.Remove(keyEndpoint(r.Name, c)); err != nil {
+				return err
+			}
+		default:
+			alive[c] = true
+		}
+	}
+	held, err := ipam.Held(h.rec, r.Name)
+	if err != nil {
+		return err
+	}
+	for _, c := range held {
+		if !alive[c] {
+			if err := ipam.Release(h.rec, r.Name, c); err != nil {
+				return err
+			}
+		}
+	}
+	return h.buryPorts(r, alive)
+}
+
+func (h *Host) buryPorts(r runtime, alive map[string]bool) error {
+	names, err := h.rec.List(keyPorts(r.Name))
+	if err != nil {
+		return err
+	}
+	for _, c := range names {
+		if !alive[c] {
+			if err := h.rec.Remove(keyPort(r.Name, c)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func bootTime() (time.Time, error) {
+	var up unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &up); err != nil {
+		return time.Time{}, fmt.Errorf("ask how long the host is up: %w", err)
+	}
+	return time.Now().Add(-time.Duration(up.Nano())), nil
+}
+
+// plugged returns the names of the host's veth ends that endpoints refer to.
+func (h *Host) plugged(all []runtime) (map[string]bool, error) {
+	out := map[string]bool{}
+	for _, r := range all {
+		names, err := h.rec.List(keyEndpoints(r.Name))
+		if err != nil {
+			return nil, err
+		}
+		for _, c := range names {
+			var ep netdns.Endpoint
+			err := h.rec.Read(keyEndpoint(r.Name, c), &ep)
+			if err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return nil, err
+			}
+			out[ep.Host] = true
+		}
+	}
+	return out, nil
+}
+
+func (h *Host) sweep(all []runtime, ports map[string]bool) error {
+	bridges := map[string]bool{}
+	for _, r := range all {
+		bridges[r.Bridge] = true
+	}
+	marks, err := h.marks()
+	if err != nil {
+		return err
+	}
+	for prefix, known := range map[string]map[string]bool{h.tag.Bridges(): bridges, h.tag.Ports(): ports} {
+		links, err := h.links.List(prefix)
+		if err != nil {
+			return err
+		}
+		for _, l := range links {
+			if known[l.Name] {
+				continue
+			}
+			if l.Kind == "bridge" {
+				if err := h.stopLetting(l.Name); err != nil {
+					return err
+				}
+			}
+			if err := h.links.Remove(l.Name); err != nil {
+				return err
+			}
+		}
+	}
+	return h.restore(marks)
+}

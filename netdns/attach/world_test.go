@@ -1,0 +1,346 @@
+package attach
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/vishvananda/netlink"
+
+	"github.com/davit-run/davit/netdns"
+	"github.com/davit-run/davit/netdns/netns"
+	"github.com/davit-run/davit/netdns/sandbox"
+)
+
+// files keeps records as JSON files, as the engine's store does.
+type files struct {
+	dir string
+	mu  sync.Mutex
+	at  map[string]*sync.Mutex
+}
+
+func newFiles(t testing.TB) *files { return &files{dir: t.TempDir(), at: map[string]*sync.Mutex{}} }
+
+func (f *files) path(key string) string { return filepath.Join(f.dir, key+".json") }
+
+func (f *files) Read(key string, v any) error {
+	b, err := os.ReadFile(f.path(key))
+	if err != nil {
+		return err
+	}
+	return json.Unmarshal(b, v)
+}
+
+func (f *files) Write(key string, v any) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	p := f.path(key)
+	if err := os.MkdirAll(filepath.Dir(p), 0o700); err != nil {
+		return err
+	}
+	tmp := filepath.Join(filepath.Dir(p), ".tmp-"+filepath.Base(p))
+	if err := os.WriteFile(tmp, b, 0o600); err != nil {
+		return err
+	}
+	return os.Rename(tmp, p)
+}
+
+func (f *files) Remove(key string) error {
+	if err := os.Remove(f.path(key)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+func (f *files) List(dir string) ([]string, error) {
+	entries, err := os.ReadDir(filepath.Join(f.dir, dir))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	var out []string
+	for _, e := range entries {
+		if !strings.HasPrefix(e.Name(), ".") {
+			out = append(out, strings.TrimSuffix(e.Name(), ".json"))
+		}
+	}
+	return out, err
+}
+
+func (f *files) Lock(name string) (func(), error) {
+	f.mu.Lock()
+	m := f.at[name]
+	if m == nil {
+		m = &sync.Mutex{}
+		f.at[name] = m
+	}
+	f.mu.Unlock()
+	m.Lock()
+	return m.Unlock, nil
+}
+
+func (f *files) Dir(key string) string { return filepath.Join(f.dir, key) }
+
+// world is a host and a LAN neighbour in namespaces of their own. The host has
+// 198.51.100.1 and 2001:db8::1, the neighbour .2 and ::2.
+type world struct {
+	t         testing.TB
+	host, lan *os.File
+	rec       *files
+	h         *Host
+}
+
+func newWorld(t testing.TB) *world {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("makes network namespaces: needs root")
+	}
+	w := &world{t: t, rec: newFiles(t), host: newNS(t), lan: newNS(t)}
+	must(t, netns.In(w.host, func() error {
+		pair := &netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "eth0"}, PeerName: "eth0", PeerNamespace: netlink.NsFd(w.lan.Fd())}
+		return netlink.LinkAdd(pair)
+	}))
+	must(t, netns.In(w.host, func() error { return addressed0("198.51.100.1/24", "2001:db8::1/64") }))
+	must(t, netns.In(w.lan, func() error { return addressed0("198.51.100.2/24", "2001:db8::2/64") }))
+	settled(t, "eth0", w.host, w.lan)
+	for _, path := range []string{ipForward, ip6Forward} { // inherited from the machine
+		set(t, w.host, path, "0")
+		set(t, w.lan, path, "0")
+	}
+	h, err := NewIn(w.rec, w.host)
+	must(t, err)
+	w.h = h
+	t.Cleanup(func() { h.Close() })
+	return w
+}
+
+// settled waits until a link carries packets at both ends.
+func settled(t testing.TB, name string, both ...*os.File) {
+	t.Helper()
+	for _, ns := range both {
+		eventually(t, 5*time.Second, name+" is up", func() (up bool) {
+			_ = netns.In(ns, func() error {
+				l, err := netlink.LinkByName(name)
+				up = err == nil && l.Attrs().OperState == netlink.OperUp
+				return err
+			})
+			return up
+		})
+	}
+}
+
+func newNS(t testing.TB) *os.File {
+	t.Helper()
+	ns, err := netns.New(func() error {
+		l, err := netlink.LinkByName("lo")
+		if err != nil {
+			return err
+		}
+		return netlink.LinkSetUp(l)
+	})
+	must(t, err)
+	t.Cleanup(func() { ns.Close() })
+	return ns
+}
+
+func addressed0(addrs ...string) error {
+	l, err := netlink.LinkByName("eth0")
+	if err != nil {
+		return err
+	}
+	if err := optional("ipv6/conf/eth0/accept_dad", "0"); err != nil { // else the link asks nobody for a second
+		return err
+	}
+	for _, s := range addrs {
+		a, err := netlink.ParseAddr(s)
+		if err != nil {
+			return err
+		}
+		if a.IP.To4() == nil {
+			a.Flags = 2 // IFA_F_NODAD
+		}
+		if err := netlink.AddrAdd(l, a); err != nil {
+			return err
+		}
+	}
+	return netlink.LinkSetUp(l)
+}
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (w *world) network(n netdns.Network) netdns.Network {
+	w.t.Helper()
+	if n.ID == "" {
+		n.ID = "id-" + n.Name
+	}
+	out, err := w.h.Ensure(context.Background(), n)
+	must(w.t, err)
+	return out
+}
+
+// container attaches a container to networks; the first is its way out.
+func (w *world) container(name string, networks ...string) (*os.File, []netdns.Endpoint) {
+	w.t.Helper()
+	ns, err := w.h.Sandbox(context.Background())
+	must(w.t, err)
+	w.t.Cleanup(func() { ns.Close() })
+	var eps []netdns.Endpoint
+	for i, n := range networks {
+		ep := netdns.Endpoint{Network: n, Container: "c-" + name, Project: "p", Name: name, Gateway: i == 0}
+		ep, err := w.h.Attach(context.Background(), ns, ep)
+		must(w.t, err)
+		eps = append(eps, ep)
+	}
+	return ns, eps
+}
+
+// hello serves TCP and UDP in ns: it says name and the caller's address.
+func hello(t testing.TB, ns *os.File, name string, port uint16) {
+	t.Helper()
+	var l net.Listener
+	var u net.PacketConn
+	must(t, netns.In(ns, func() (err error) {
+		if l, err = net.Listen("tcp", fmt.Sprintf(":%d", port)); err != nil {
+			return err
+		}
+		u, err = net.ListenPacket("udp", fmt.Sprintf(":%d", port))
+		return err
+	}))
+	t.Cleanup(func() { l.Close(); u.Close() })
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			fmt.Fprintf(c, "%s %s", name, c.RemoteAddr().(*net.TCPAddr).IP)
+			c.Close()
+		}
+	}()
+	go func() {
+		b := make([]byte, 100)
+		for {
+			_, from, err := u.ReadFrom(b)
+			if err != nil {
+				return
+			}
+			fmt.Fprintf(packetTo{u, from}, "%s %s", name, from.(*net.UDPAddr).IP)
+		}
+	}()
+}
+
+type packetTo struct {
+	c  net.PacketConn
+	to net.Addr
+}
+
+func (p packetTo) Write(b []byte) (int, error) { return p.c.WriteTo(b, p.to) }
+
+// ask connects from ns and returns what the server says, or "closed".
+func ask(ns *os.File, network, addr string) string {
+	var c net.Conn
+	err := netns.In(ns, func() (err error) {
+		c, err = net.DialTimeout(network, addr, 300*time.Millisecond)
+		return err
+	})
+	if err != nil {
+		return "closed"
+	}
+	defer c.Close()
+	_ = c.SetDeadline(time.Now().Add(300 * time.Millisecond))
+	if network[0] == 'u' {
+		if _, err := c.Write([]byte("?")); err != nil {
+			return "closed"
+		}
+		b := make([]byte, 100)
+		n, err := c.Read(b)
+		if err != nil {
+			return "closed"
+		}
+		return string(b[:n])
+	}
+	b, err := io.ReadAll(c)
+	if err != nil || len(b) == 0 {
+		return "closed"
+	}
+	return string(b)
+}
+
+func expect(t testing.TB, what, got, want string) {
+	t.Helper()
+	if got != want {
+		t.Errorf("%s: got %q, want %q", what, got, want)
+	}
+}
+
+func at(a netip.Addr, port uint16) string { return netip.AddrPortFrom(a, port).String() }
+
+func (w *world) publish(p ...netdns.Publication) []netdns.Publication {
+	w.t.Helper()
+	out, held, err := w.h.Publish(context.Background(), p)
+	must(w.t, err)
+	w.t.Cleanup(func() {
+		for _, f := range held {
+			f.Close()
+		}
+	})
+	return out
+}
+
+// links names the davit links of a namespace.
+func links(t testing.TB, ns *os.File) []string {
+	t.Helper()
+	var out []string
+	must(t, netns.In(ns, func() error {
+		all, err := netlink.LinkList()
+		for _, l := range all {
+			if strings.HasPrefix(l.Attrs().Name, netdns.LinkPrefix) {
+				out = append(out, l.Attrs().Name)
+			}
+		}
+		return err
+	}))
+	return out
+}
+
+func value(t testing.TB, ns *os.File, path string) string {
+	t.Helper()
+	var v string
+	must(t, netns.In(ns, func() (err error) { v, err = sysctl(path); return err }))
+	return v
+}
+
+func set(t testing.TB, ns *os.File, path, v string) {
+	t.Helper()
+	must(t, netns.In(ns, func() error { return sandbox.Sysctl(path, v) }))
+}
+
+// eventually waits until ok holds.
+func eventually(t testing.TB, within time.Duration, what string, ok func() bool) time.Duration {
+	t.Helper()
+	for begin := time.Now(); ; time.Sleep(5 * time.Millisecond) {
+		if ok() {
+			return time.Since(begin)
+		}
+		if time.Since(begin) > within {
+			t.Fatalf("%s: not within %s", what, within)
+		}
+	}
+}

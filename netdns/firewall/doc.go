@@ -1,0 +1,3 @@
+// Package firewall keeps the one nftables table of an installation: isolation,
+// masquerade and published ports.
+package firewall

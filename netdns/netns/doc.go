@@ -1,0 +1,2 @@
+// Package netns runs a function inside another network namespace.
+package netns

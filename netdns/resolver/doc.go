@@ -1,0 +1,2 @@
+// Package resolver answers service names from endpoints and forwards the rest.
+package resolver

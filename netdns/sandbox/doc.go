@@ -1,0 +1,3 @@
+// Package sandbox makes a container's network namespace and configures the
+// endpoints in it.
+package sandbox
