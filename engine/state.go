@@ -30,6 +30,8 @@ type State struct {
 	StartedAt  time.Time `json:"startedAt,omitzero"`
 	FinishedAt time.Time `json:"finishedAt,omitzero"`
 	Restarts   int       `json:"restarts,omitempty"`
+	// RestartWait is the last wait of the restart policy: the next doubles it.
+	RestartWait Duration `json:"restartWait,omitempty"`
 	// Asked is true when a person or a plan ended it: no policy restarts it.
 	Asked bool `json:"asked,omitempty"`
 

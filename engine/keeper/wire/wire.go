@@ -45,7 +45,10 @@ type Request struct {
 	Signal  string           `json:"signal,omitempty"`  // such as SIGTERM; empty: the container's own stop signal
 	Timeout *engine.Duration `json:"timeout,omitempty"` // nil: the container's own grace period
 	Volumes bool             `json:"volumes,omitempty"`
-	Forget  bool             `json:"forget,omitempty"` // stop, on the way to remove: its exit need not outlive a power cut
+	// Once makes the caller of attach the only writer of the input: when it
+	// closes the descriptor, the container reads the end of its input.
+	Once   bool `json:"once,omitempty"`
+	Forget bool `json:"forget,omitempty"` // stop, on the way to remove: its exit need not outlive a power cut
 	// Reason says on whose behalf, for events and keeper.log.
 	Reason string `json:"reason,omitempty"`
 }

@@ -1,0 +1,106 @@
+package keeper
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/davit-run/davit/engine"
+	"github.com/davit-run/davit/engine/store"
+)
+
+// removeCall takes the container away; one that runs is killed first.
+func (c *container) removeCall(l call) {
+	c.removes = append(c.removes, l)
+	if c.live != nil {
+		c.forget = true
+		c.asked()
+		if !c.killed {
+			if c.state.Status == engine.Paused {
+				_ = c.unpause()
+			}
+			c.killAll()
+		}
+		return // ended goes on
+	}
+	c.again.stop()
+	c.remove()
+}
+
+// remove takes away what the kernel and the disk have of the container, its
+// record last: whatever interrupts it, the next attempt goes on from there.
+func (c *container) remove() {
+	calls := c.removes
+	c.removes = nil
+	err := c.removeAll(slices.ContainsFunc(calls, func(l call) bool { return l.req.Volumes }))
+	if err != nil {
+		err = fmt.Errorf("remove container %s: %w", c.name(), err)
+		c.state.Status, c.state.Error = engine.Dead, err.Error()
+		_ = c.save(false)
+		c.k.log("%v", err)
+		for _, l := range calls {
+			l.reply <- answer{err: err}
+		}
+		return
+	}
+	c.event("destroy", "")
+	c.k.mu.Lock()
+	delete(c.k.containers, c.id)
+	c.k.mu.Unlock()
+	c.gone = true
+	c.lives.Store(false)
+	for _, l := range calls {
+		l.reply <- answer{}
+	}
+	c.settle(nil)
+}
+
+func (c *container) removeAll(volumes bool) error {
+	dir := c.k.o.Layout.Container(c.k.o.Project, c.id)
+	if _, err := os.Lstat(dir); err == nil {
+		c.state.Status = engine.Removing
+		_ = c.save(false) // the intent; a full disk must not keep anybody from removing
+	}
+	ctx := c.k.ctx
+	err := errors.Join(c.k.o.Runtime.Clean(c.id), c.disconnectAll(ctx))
+	if err != nil {
+		return err
+	}
+	_ = c.k.o.Keep.Drop(c.kept(""))
+	if volumes && c.k.o.Volumes != nil {
+		for _, name := range c.rec.Volumes {
+			if err := c.k.o.Volumes.RemoveAnonymous(name, c.id); err != nil {
+				return err
+			}
+		}
+	}
+	return removeDir(dir)
+}
+
+// removeDir removes a container's directory, its records last.
+func removeDir(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return os.RemoveAll(dir) // not a directory: damage
+	}
+	last := []string{"state.json", "container.json"}
+	for _, e := range entries {
+		if slices.Contains(last, e.Name()) {
+			continue
+		}
+		if err := os.RemoveAll(filepath.Join(dir, e.Name())); err != nil {
+			return err
+		}
+	}
+	for _, name := range last {
+		if err := os.RemoveAll(filepath.Join(dir, name)); err != nil {
+			return err
+		}
+	}
+	return store.Remove(dir)
+}

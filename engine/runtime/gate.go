@@ -1,0 +1,95 @@
+package runtime
+
+import (
+	"errors"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/opencontainers/cgroups"
+	"golang.org/x/sys/unix"
+)
+
+// The cgroups above containers are made with the first and removed with the
+// last of them, by processes that do not know each other. A gate keeps one from
+// removing a parent in which another is about to make its child: an flock(2)
+// on the root of a hierarchy, shared by those who make, alone for those who
+// remove. It needs no file, and a process that dies lets go of it.
+type gate struct{ f *os.File }
+
+func hierarchy() string {
+	if cgroups.IsCgroup2UnifiedMode() {
+		return "/sys/fs/cgroup"
+	}
+	if m, err := cgroups.FindCgroupMountpoint("", "devices"); err == nil {
+		return m
+	}
+	return "/sys/fs/cgroup"
+}
+
+// enter takes the gate, waiting for those who remove: they are quick.
+func enter() *gate {
+	f, err := os.Open(hierarchy())
+	if err != nil {
+		return &gate{}
+	}
+	for errors.Is(unix.Flock(int(f.Fd()), unix.LOCK_SH), unix.EINTR) {
+	}
+	return &gate{f}
+}
+
+func (g *gate) leave() {
+	if g != nil && g.f != nil {
+		g.f.Close()
+		g.f = nil
+	}
+}
+
+// gateWait bounds how long a remover waits for those who are making; when it
+// gives up, the next one to remove does its work.
+const gateWait = 20 * time.Millisecond
+
+// removeParents removes the empty cgroups of davit's above dirs.
+func removeParents(dirs map[string]string) {
+	f, err := os.Open(hierarchy())
+	if err != nil {
+		return
+	}
+	defer f.Close()
+	deadline := time.Now().Add(gateWait)
+	for unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) != nil {
+		if time.Now().After(deadline) {
+			return
+		}
+		time.Sleep(time.Millisecond)
+	}
+	for _, dir := range dirs {
+		for p := path.Dir(dir); strings.Contains(p, "/davit"); p = path.Dir(p) {
+			if os.Remove(p) != nil { // rmdir(2) refuses one in use
+				break
+			}
+		}
+	}
+}
+
+// sweepAge is how long a cgroup of a build step stands empty before it is
+// taken for one whose davit was killed.
+const sweepAge = time.Minute
+
+// sweep removes abandoned cgroups beside those of dirs. rmdir(2) refuses one
+// with a process in it.
+func sweep(dirs map[string]string) {
+	for _, dir := range dirs {
+		siblings, err := os.ReadDir(filepath.Dir(dir))
+		if err != nil {
+			continue
+		}
+		for _, s := range siblings {
+			if st, err := s.Info(); err == nil && s.IsDir() && time.Since(st.ModTime()) > sweepAge {
+				_ = os.Remove(filepath.Join(filepath.Dir(dir), s.Name()))
+			}
+		}
+	}
+}
