@@ -9,6 +9,16 @@ type Desired struct {
 	Volumes    []Volume
 	Images     []Image
 	Containers []Container // in an order that never names a dependant before what it depends on
+
+	// Contents are those of secrets and configs, by engine.FileMount.Key. They
+	// go to data/secrets and into no other record.
+	Contents map[string][]byte `json:"-"`
+	// Services are all the services of the files, those scaled to none or shut
+	// off by a profile included: a container of any other is an orphan. Nil
+	// stands for the services of Containers.
+	Services []string
+	// Empty are the services scaled to none: their containers are removed.
+	Empty []string
 }
 
 // A Network that is asked for. An external one is never made or removed.
@@ -100,4 +110,15 @@ type Options struct {
 	NoBuild        bool
 	Pull           string // overrides every image's policy
 	Timeout        *engine.Duration
+	// ImagesReady says that the image steps of this plan were applied before:
+	// Actual.Images is what there will be.
+	ImagesReady bool
+	// KeepVolumes are volumes whose definition changed, and which stay as they
+	// are because a person said so.
+	KeepVolumes []string
+	// Except is a service whose containers are left alone, though what they
+	// need is made, started and waited for: run makes one of its own.
+	Except  string
+	Volumes bool   // down, rm: volumes too
+	Images  string // down --rmi: local or all; empty: none
 }

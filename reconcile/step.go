@@ -17,8 +17,12 @@ type Action interface{ action() }
 
 // The actions.
 type (
-	// BuildImage builds the image of a service.
-	BuildImage struct{ Service, Ref string }
+	// BuildImage builds the image of a service. A Fallback is built only when
+	// the pull before it did not bring the image.
+	BuildImage struct {
+		Service, Ref string
+		Fallback     bool
+	}
 	// PullImage gets an image from its registry.
 	PullImage struct {
 		Ref, Platform, Policy string
@@ -36,8 +40,8 @@ type (
 	// RemoveImage takes an image's name away, and the image with its last.
 	RemoveImage struct{ Ref string }
 	// CreateContainer writes a container's record. Replaces names the one whose
-	// place, and anonymous volumes unless Renew is set, it takes; until that one
-	// is removed the new one carries a temporary name.
+	// place, and anonymous volumes unless Renew is set, it takes; that one has
+	// been removed before.
 	CreateContainer struct {
 		Name     string
 		Service  string
@@ -46,15 +50,30 @@ type (
 		Hash     string
 		Replaces string // container id; empty: none
 		Renew    bool
+		// Inherit are the anonymous volumes of the container it replaces, by
+		// target; nil when there are none or Renew is set.
+		Inherit map[string]string
+		// AutoRemove removes the container when it exits (run --rm).
+		AutoRemove bool
 	}
 	// StartContainer starts its process.
-	StartContainer struct{ Name, Service string }
+	StartContainer struct {
+		Name, Service string
+		Restart       bool // it was stopped to be started again
+	}
 	// StopContainer ends its process, keeping the container.
 	StopContainer struct {
 		ID, Name, Service string
 		Timeout           *engine.Duration
 		Removal           bool // it is removed next
+		Restart           bool // it is started again next
 	}
+	// KillContainer sends a signal to its first process.
+	KillContainer struct{ ID, Name, Service, Signal string }
+	// PauseContainer freezes its processes.
+	PauseContainer struct{ ID, Name, Service string }
+	// UnpauseContainer lets them go on.
+	UnpauseContainer struct{ ID, Name, Service string }
 	// RemoveContainer takes it away whole; Volumes: its anonymous volumes too.
 	RemoveContainer struct {
 		ID, Name, Service string
@@ -70,15 +89,18 @@ type (
 	}
 )
 
-func (BuildImage) action()      {}
-func (PullImage) action()       {}
-func (CreateNetwork) action()   {}
-func (RemoveNetwork) action()   {}
-func (CreateVolume) action()    {}
-func (RemoveVolume) action()    {}
-func (RemoveImage) action()     {}
-func (CreateContainer) action() {}
-func (StartContainer) action()  {}
-func (StopContainer) action()   {}
-func (RemoveContainer) action() {}
-func (Await) action()           {}
+func (BuildImage) action()       {}
+func (PullImage) action()        {}
+func (CreateNetwork) action()    {}
+func (RemoveNetwork) action()    {}
+func (CreateVolume) action()     {}
+func (RemoveVolume) action()     {}
+func (RemoveImage) action()      {}
+func (CreateContainer) action()  {}
+func (StartContainer) action()   {}
+func (StopContainer) action()    {}
+func (RemoveContainer) action()  {}
+func (KillContainer) action()    {}
+func (PauseContainer) action()   {}
+func (UnpauseContainer) action() {}
+func (Await) action()            {}

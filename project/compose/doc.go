@@ -1,0 +1,3 @@
+// Package compose makes a Project out of compose files, .env files and
+// profiles.
+package compose

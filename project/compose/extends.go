@@ -1,0 +1,138 @@
+package compose
+
+import (
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"go.yaml.in/yaml/v4"
+
+	"github.com/davit-run/davit/project/source"
+)
+
+// extensions opens the files that services extend, and follows every chain of
+// extends to its end.
+func (t *tree) extensions(f *source.File, services *yaml.Node, section string, chain []string) {
+	if services.Kind != yaml.MappingNode {
+		return
+	}
+	for i := 0; i+1 < len(services.Content); i += 2 {
+		name := services.Content[i].Value
+		t.extends(f, section, name, nil)
+	}
+}
+
+// A link is one service of a chain of extends.
+type link struct{ file, service string }
+
+func (l link) String() string { return l.service + " in " + filepath.Base(l.file) }
+
+func (t *tree) extends(f *source.File, section, name string, chain []link) {
+	service := t.definition(f, section, name)
+	if service == nil {
+		return
+	}
+	ext := value(service, "extends")
+	if ext == nil || ext.Tag == "!reset" {
+		return
+	}
+	ext = resolve(ext)
+	key := section + "." + name + ".extends"
+	here := link{f.Path, name}
+	if t.looped[here] {
+		return
+	}
+	if at := slices.Index(chain, here); at >= 0 {
+		t.looped = map[link]bool{}
+		for _, l := range chain {
+			t.looped[l] = true
+		}
+		t.wrong(f, ext, key, "take one of these extends out", "extends cycle: %s", chainText(append(slices.Clone(chain[at:]), here)))
+		return
+	}
+	chain = append(chain, here)
+	base, in := t.text(f, ext), f
+	if ext.Kind == yaml.MappingNode {
+		s := value(ext, "service")
+		if s == nil {
+			t.wrong(f, ext, key, "add service: and the name of the service to extend", "service is missing")
+			return
+		}
+		base = t.text(f, s)
+		if file := value(ext, "file"); file != nil {
+			if in = t.base(f, file, key); in == nil {
+				return
+			}
+		}
+	}
+	if in != f && t.definition(in, section, base) == nil {
+		t.wrong(f, ext, key, t.near(in, section, base), "service %q is not in %s", base, in.Name)
+		return
+	}
+	if in == f && t.definition(f, section, base) == nil && !t.elsewhere(section, base) {
+		t.wrong(f, ext, key, t.near(f, section, base), "service %q is not there to be extended", base)
+		return
+	}
+	t.extends(in, section, base, chain)
+}
+
+// base opens the file that extends.file names.
+func (t *tree) base(f *source.File, n *yaml.Node, key string) *source.File {
+	path := t.text(f, n)
+	if kind := remoteKind(path); kind != "" {
+		e := refuseRemote(path, kind)
+		t.wrong(f, n, key+".file", e.Fix, "%s", e.What)
+		return nil
+	}
+	path = absolute(f.Dir, path)
+	b := t.open(f, n, key+".file", path, filepath.Dir(path), f.Env)
+	if b == nil {
+		return nil
+	}
+	if f.Bases == nil {
+		f.Bases = map[string]*source.File{}
+	}
+	f.Bases[n.Value] = b
+	return b
+}
+
+// elsewhere says whether an included or other main file has the service.
+func (t *tree) elsewhere(section, name string) bool {
+	at, found := t.index.Find(section + "." + name)
+	return found && at.Exact || t.main > 1
+}
+
+func (t *tree) definition(f *source.File, section, name string) *yaml.Node {
+	for _, doc := range f.Docs {
+		if services := value(doc, section); services != nil {
+			if s := value(services, name); s != nil {
+				return resolve(s)
+			}
+		}
+	}
+	return nil
+}
+
+func (t *tree) near(f *source.File, section, name string) string {
+	var names []string
+	for _, doc := range f.Docs {
+		if services := value(doc, section); services != nil {
+			services = resolve(services)
+			for i := 0; i+1 < len(services.Content); i += 2 {
+				names = append(names, services.Content[i].Value)
+			}
+		}
+	}
+	if n := nearestOf(name, names); n != "" {
+		return `did you mean "` + n + `"?`
+	}
+	return ""
+}
+
+func chainText(chain []link) string {
+	words := make([]string, len(chain))
+	for i, l := range chain {
+		words[i] = l.String()
+	}
+	return strings.Join(words, " -> ")
+}

@@ -1,0 +1,56 @@
+package compose
+
+import (
+	"fmt"
+	"path/filepath"
+
+	"github.com/compose-spec/compose-go/v2/loader"
+
+	"github.com/davit-run/davit/project"
+)
+
+// name decides what the project is called: -p, COMPOSE_PROJECT_NAME, the
+// files' own name (the last one's), the directory's. Files may use it as
+// ${COMPOSE_PROJECT_NAME}.
+func (t *tree) name(dir string) *project.Error {
+	for _, given := range []string{t.o.ProjectName, t.env["COMPOSE_PROJECT_NAME"]} {
+		if given == "" {
+			continue
+		}
+		if normal := loader.NormalizeProjectName(given); normal != given {
+			return &project.Error{
+				What: fmt.Sprintf("invalid project name %q: must consist only of lowercase alphanumeric characters, hyphens, and underscores as well as start with a letter or number", shorten(given)),
+				Fix:  suggestName(normal),
+			}
+		}
+		return t.named(given)
+	}
+	written := ""
+	for _, f := range t.index.Files {
+		for _, doc := range f.Docs {
+			if n := value(doc, "name"); n != nil && n.Value != "" {
+				written = t.text(f, n)
+			}
+		}
+	}
+	if name := loader.NormalizeProjectName(written); name != "" {
+		return t.named(name)
+	}
+	return t.named(loader.NormalizeProjectName(filepath.Base(dir)))
+}
+
+func (t *tree) named(name string) *project.Error {
+	if name == "" {
+		return &project.Error{What: "project name must not be empty", Fix: "give one with -p NAME, or with name: in the file"}
+	}
+	t.project = name
+	t.env["COMPOSE_PROJECT_NAME"] = name
+	return nil
+}
+
+func suggestName(normal string) string {
+	if normal == "" {
+		return ""
+	}
+	return "use " + normal
+}

@@ -1,0 +1,136 @@
+package compose
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/compose-spec/compose-go/v2/loader"
+	"github.com/compose-spec/compose-go/v2/types"
+	"go.yaml.in/yaml/v4"
+
+	"github.com/davit-run/davit/project"
+)
+
+// A Digester finds the digest of an image, such as sha256:…
+type Digester func(ctx context.Context, image string) (string, error)
+
+// A RenderOptions says how a project is written out.
+type RenderOptions struct {
+	Format string // yaml or json
+	// Digests, when set, pins every image.
+	Digests Digester
+	// Lock leaves out everything but the pinned images: an override file.
+	Lock bool
+}
+
+// Render writes the project out in the specification's canonical form, as
+// `config` prints it.
+func Render(ctx context.Context, o Options, r RenderOptions) ([]byte, []project.Warning, error) {
+	if r.Format != "yaml" && r.Format != "json" {
+		return nil, nil, fmt.Errorf("unsupported format %q: use yaml or json", r.Format)
+	}
+	if o.NoInterpolate {
+		return renderModel(ctx, o, r)
+	}
+	l, err := load(ctx, o)
+	if err != nil {
+		return nil, l.warnings(), err
+	}
+	if r.Digests != nil {
+		if err := pin(ctx, l.model, r.Digests); err != nil {
+			return nil, l.warnings(), err
+		}
+	}
+	if r.Lock {
+		out, err := encode(locked(l.model), r.Format)
+		return out, l.warnings(), err
+	}
+	write := l.model.MarshalYAML
+	if r.Format == "json" {
+		write = l.model.MarshalJSON
+	}
+	out, err := write()
+	if err != nil {
+		return nil, l.warnings(), fmt.Errorf("write the project: %w", err)
+	}
+	return bytes.ReplaceAll(out, []byte("$"), []byte("$$")), l.warnings(), nil
+}
+
+// renderModel writes out files in which ${…} stays as it is.
+func renderModel(ctx context.Context, o Options, r RenderOptions) ([]byte, []project.Warning, error) {
+	l, model, err := loadModel(ctx, o)
+	if err != nil {
+		return nil, l.warnings(), err
+	}
+	out, err := encode(model, r.Format)
+	return out, l.warnings(), err
+}
+
+func loadModel(ctx context.Context, o Options) (*loaded, map[string]any, error) {
+	l := &loaded{o: o}
+	if err := l.prepare(); err != nil {
+		return l, nil, err
+	}
+	model, err := quietly(l, func() (map[string]any, error) {
+		return loader.LoadModelWithContext(ctx, l.details(), l.options)
+	})
+	if err != nil {
+		return l, nil, l.explain(err)
+	}
+	delete(model, "version")
+	return l, model, nil
+}
+
+func encode(v any, format string) ([]byte, error) {
+	if format == "json" {
+		return json.MarshalIndent(v, "", "  ")
+	}
+	var buf bytes.Buffer
+	enc := yaml.NewEncoder(&buf)
+	enc.SetIndent(2)
+	err := errors.Join(enc.Encode(v), enc.Close())
+	return buf.Bytes(), err
+}
+
+// pin puts the digest behind every image name that has none.
+func pin(ctx context.Context, p *types.Project, digests Digester) error {
+	for name, s := range p.Services {
+		if s.Image == "" {
+			continue
+		}
+		digest, err := digests(ctx, s.Image)
+		if err != nil {
+			return fmt.Errorf("find the digest of %s for service %s: %w", s.Image, name, err)
+		}
+		s.Image = digest
+		p.Services[name] = s
+	}
+	return nil
+}
+
+func locked(p *types.Project) map[string]any {
+	services := map[string]any{}
+	for name, s := range p.Services {
+		if s.Image != "" {
+			services[name] = map[string]any{"image": s.Image}
+		}
+	}
+	return map[string]any{"services": services}
+}
+
+// ModelServices are the names of all services in files that are not
+// interpolated, sorted.
+func ModelServices(ctx context.Context, o Options) ([]string, []project.Warning, error) {
+	o.NoInterpolate = true
+	l, model, err := loadModel(ctx, o)
+	if err != nil {
+		return nil, l.warnings(), err
+	}
+	services, _ := model["services"].(map[string]any)
+	return slices.Sorted(maps.Keys(services)), l.warnings(), nil
+}

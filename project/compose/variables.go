@@ -1,0 +1,124 @@
+package compose
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/compose-spec/compose-go/v2/dotenv"
+	"github.com/compose-spec/compose-go/v2/template"
+	"go.yaml.in/yaml/v4"
+
+	"github.com/davit-run/davit/project"
+	"github.com/davit-run/davit/project/source"
+)
+
+// A Variable is one that the files ask for.
+type Variable struct {
+	Name          string
+	DefaultValue  string
+	PresenceValue string
+	Required      bool
+}
+
+// Variables are those that the files name in ${…}, sorted.
+func Variables(ctx context.Context, o Options) ([]Variable, error) {
+	o.NoInterpolate = true
+	_, model, err := loadModel(ctx, o)
+	if err != nil {
+		return nil, err
+	}
+	found := template.ExtractVariables(model, template.DefaultPattern)
+	out := make([]Variable, 0, len(found))
+	for _, name := range slices.Sorted(maps.Keys(found)) {
+		out = append(out, Variable(found[name]))
+	}
+	return out, nil
+}
+
+// A Setting is one place that gives a variable a value.
+type Setting struct {
+	From  string // "the environment", or the .env file's name
+	Value string
+	Wins  bool
+}
+
+// Explain tells where a variable's value comes from: every place that sets it,
+// the one whose word counts first.
+func Explain(o Options, name string) ([]Setting, error) {
+	at, err := find(o)
+	if err != nil {
+		return nil, err
+	}
+	environ := o.Environ
+	if environ == nil {
+		environ = os.Environ()
+	}
+	var out []Setting
+	for _, kv := range environ {
+		if k, v, _ := strings.Cut(kv, "="); k == name {
+			out = []Setting{{From: "the environment", Value: v}}
+		}
+	}
+	for _, file := range at.envFiles {
+		vars, err := dotenv.GetEnvFromFile(environment(environ, at.wd), []string{file})
+		if err != nil {
+			return nil, fmt.Errorf("read %s: %w", file, err)
+		}
+		if v, ok := vars[name]; ok {
+			out = append(out, Setting{From: file, Value: v})
+		}
+	}
+	for i := range out {
+		out[i].Wins = out[i].Value == at.env[name] && !slices.ContainsFunc(out[:i], func(s Setting) bool { return s.Wins })
+	}
+	return out, nil
+}
+
+// An Origin is where the value of one key path was written.
+type Origin struct {
+	Key      string
+	Value    string
+	Position project.Position
+}
+
+// Origins are the places of every value in the merged project, in the order of
+// their keys.
+func Origins(ctx context.Context, o Options) ([]Origin, []project.Warning, error) {
+	l, err := load(ctx, o)
+	if err != nil {
+		return nil, l.warnings(), err
+	}
+	data, err := l.model.MarshalYAML()
+	if err != nil {
+		return nil, l.warnings(), err
+	}
+	var doc yaml.Node
+	if err := yaml.Unmarshal(data, &doc); err != nil {
+		return nil, l.warnings(), err
+	}
+	var out []Origin
+	if len(doc.Content) > 0 {
+		leaves(doc.Content[0], nil, &l.tree.index, &out)
+	}
+	return out, l.warnings(), nil
+}
+
+func leaves(n *yaml.Node, path []string, index *source.Index, out *[]Origin) {
+	switch n.Kind {
+	case yaml.MappingNode:
+		for i := 0; i+1 < len(n.Content); i += 2 {
+			leaves(n.Content[i+1], append(slices.Clone(path), n.Content[i].Value), index, out)
+		}
+	case yaml.SequenceNode:
+		for i, item := range n.Content {
+			leaves(item, append(slices.Clone(path), fmt.Sprint(i)), index, out)
+		}
+	default:
+		key := strings.Join(path, ".")
+		*out = append(*out, Origin{Key: key, Value: n.Value, Position: index.Locate(key)})
+	}
+}

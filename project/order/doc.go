@@ -1,0 +1,2 @@
+// Package order puts services before their dependants, or names the cycle.
+package order

@@ -1,0 +1,291 @@
+package reconcile
+
+import (
+	"slices"
+
+	"github.com/davit-run/davit/engine"
+)
+
+// Plan returns the steps that turn actual into desired, in an order that never
+// starts a container before the ones it depends on. The same arguments always
+// give the same steps, and planning again after applying gives none (but for
+// one-shots, which run again on every up).
+//
+// What a build or a pull brings is not known before it was done. A caller that
+// finds image steps in a plan applies those first (Images), observes again and
+// plans with ImagesReady.
+func Plan(desired Desired, actual Actual, options Options) []Step {
+	p := newPlanner(desired, actual, options)
+	p.planImages()
+	p.decide()
+	p.sweep()
+	p.stopReplaced()
+	p.planNetworks()
+	p.planVolumes()
+	for _, c := range p.wanted {
+		p.planContainer(c)
+	}
+	return p.steps
+}
+
+// Images returns only the steps of Plan that build or pull.
+func Images(desired Desired, actual Actual, options Options) []Step {
+	p := newPlanner(desired, actual, options)
+	p.planImages()
+	return p.steps
+}
+
+// A fate is what becomes of one wanted container.
+type fate int
+
+const (
+	keep fate = iota
+	start
+	restart
+	create
+	replace
+)
+
+// A verdict is a container's fate and the reason for it.
+type verdict struct {
+	fate
+	why string
+}
+
+// A planner holds what is known while one plan is made.
+type planner struct {
+	steps    []Step
+	desired  Desired
+	actual   Actual
+	options  Options
+	selected map[string]bool // services to bring up; nil: all
+	wanted   []Container     // of the selected services
+	have     map[string]*ActualContainer
+	verdicts map[string]verdict
+	touched  map[string]bool // services with a container that is created or replaced
+
+	networkNews map[string]string // networks and volumes to be made anew, and why
+	volumeNews  map[string]string
+
+	// The step that brings each thing about, by name; absent when it needs none.
+	image, network, volume, stopped, removed, created, started map[string]int
+	awaited                                                    map[await]int
+}
+
+type await struct {
+	service, condition string
+	optional           bool
+}
+
+func newPlanner(d Desired, a Actual, o Options) *planner {
+	p := &planner{
+		desired: d, actual: a, options: o,
+		selected: selection(d.Containers, o),
+		have:     map[string]*ActualContainer{}, verdicts: map[string]verdict{}, touched: map[string]bool{},
+		image: map[string]int{}, network: map[string]int{}, volume: map[string]int{},
+		stopped: map[string]int{}, removed: map[string]int{}, created: map[string]int{}, started: map[string]int{},
+		awaited: map[await]int{}, networkNews: map[string]string{}, volumeNews: map[string]string{},
+	}
+	for _, c := range d.Containers {
+		if p.takes(c.Service) && !c.Provider {
+			p.wanted = append(p.wanted, c)
+		}
+	}
+	for i := range a.Containers {
+		p.have[a.Containers[i].Name] = &a.Containers[i]
+	}
+	return p
+}
+
+// add appends a step and returns its number. Zeroes among after, the numbers
+// of steps that proved needless, are left out.
+func (p *planner) add(do Action, why string, after ...int) int {
+	after = slices.DeleteFunc(slices.Clone(after), func(id int) bool { return id == 0 })
+	slices.Sort(after)
+	s := Step{ID: len(p.steps) + 1, Do: do, Why: why, After: slices.Compact(after)}
+	p.steps = append(p.steps, s)
+	return s.ID
+}
+
+func (p *planner) takes(service string) bool { return p.selected == nil || p.selected[service] }
+
+// named says whether the service was asked for itself, not only as what
+// another one needs.
+func (p *planner) named(service string) bool {
+	return len(p.options.Services) == 0 || slices.Contains(p.options.Services, service)
+}
+
+// selection returns the services asked for and, unless NoDeps, what they need;
+// nil for all.
+func selection(all []Container, o Options) map[string]bool {
+	if len(o.Services) == 0 {
+		return nil
+	}
+	out := map[string]bool{}
+	for _, s := range o.Services {
+		out[s] = true
+	}
+	if o.NoDeps {
+		return out
+	}
+	// Dependencies come first in the list, so one walk from its end finds all.
+	for _, c := range slices.Backward(all) {
+		if !out[c.Service] {
+			continue
+		}
+		for _, s := range needs(c) {
+			out[s] = true
+		}
+	}
+	return out
+}
+
+// needs are the services without which the container cannot be made or
+// started.
+func needs(c Container) []string {
+	var out []string
+	for _, d := range c.After {
+		out = append(out, d.Service)
+	}
+	return append(out, c.Joins...)
+}
+
+// planContainer adds the steps of one container: create, await what it needs,
+// start.
+func (p *planner) planContainer(c Container) {
+	v := p.verdicts[c.Name]
+	if v.fate == create || v.fate == replace {
+		p.created[c.Name] = p.add(p.creation(c, v), v.why, p.beforeCreate(c)...)
+	}
+	if c.Service == p.options.Except {
+		p.beforeStart(c)
+	}
+	if v.fate == keep || p.options.NoStart {
+		return
+	}
+	after := []int{p.created[c.Name], p.stopped[c.Name]}
+	if p.created[c.Name] != 0 {
+		after = after[:1]
+	}
+	after = append(after, p.beforeStart(c)...)
+	do := StartContainer{Name: c.Name, Service: c.Service, Restart: v.fate == restart}
+	p.started[c.Name] = p.add(do, v.why, after...)
+}
+
+func (p *planner) creation(c Container, v verdict) CreateContainer {
+	do := CreateContainer{Name: c.Name, Service: c.Service, Number: c.Number, Spec: c.Spec, Hash: c.Hash}
+	do.Spec.Labels = labelled(c)
+	if v.fate != replace {
+		return do
+	}
+	old := p.have[c.Name]
+	do.Replaces, do.Renew = old.ID, p.options.RenewAnonymous
+	if !do.Renew {
+		do.Inherit = anonymous(old.Container)
+	}
+	return do
+}
+
+// anonymous returns the volumes of a container that nobody named, by target.
+func anonymous(c engine.Container) map[string]string {
+	named := map[string]bool{}
+	for _, m := range c.Spec.Mounts {
+		if m.Type == engine.MountVolume && m.Source != "" {
+			named[m.Target] = true
+		}
+	}
+	var out map[string]string
+	for target, volume := range c.Volumes {
+		if named[target] {
+			continue
+		}
+		if out == nil {
+			out = map[string]string{}
+		}
+		out[target] = volume
+	}
+	return out
+}
+
+// beforeCreate is what must be there before the container's record is written.
+func (p *planner) beforeCreate(c Container) []int {
+	after := []int{p.removed[c.Name], p.image[c.Spec.Image]}
+	for _, e := range c.Spec.Endpoints {
+		after = append(after, p.network[e.Network])
+	}
+	for _, m := range c.Spec.Mounts {
+		if m.Type == engine.MountVolume {
+			after = append(after, p.volume[m.Source])
+		}
+	}
+	for _, s := range c.Joins {
+		if first := p.first(s); first != "" {
+			after = append(after, p.created[first])
+		}
+	}
+	return after
+}
+
+// beforeStart is what must have happened before the container's process
+// starts.
+func (p *planner) beforeStart(c Container) []int {
+	var after []int
+	for _, s := range c.Joins {
+		after = append(after, p.started[p.first(s)])
+	}
+	if p.options.NoDeps {
+		return after
+	}
+	for _, d := range c.After {
+		after = append(after, p.await(c, d)...)
+	}
+	return after
+}
+
+// await returns the steps after which a dependency is as far as it must be.
+func (p *planner) await(c Container, d Dependency) []int {
+	var starts []int
+	var names []string
+	settled := true
+	for _, x := range p.desired.Containers {
+		if x.Service != d.Service || x.Provider {
+			continue
+		}
+		names = append(names, x.Name)
+		starts = append(starts, p.started[x.Name])
+		settled = settled && p.started[x.Name] == 0 && met(p.have[x.Name], d.Condition)
+	}
+	if d.Condition == Started || len(names) == 0 || settled {
+		return starts
+	}
+	key := await{d.Service, d.Condition, d.Optional}
+	if p.awaited[key] == 0 {
+		do := Await{Service: d.Service, Names: names, Condition: d.Condition, Optional: d.Optional, For: c.Service}
+		p.awaited[key] = p.add(do, c.Service+" depends on it", starts...)
+	}
+	return []int{p.awaited[key]}
+}
+
+// met says whether a container meets a condition as it is.
+func met(a *ActualContainer, condition string) bool {
+	if a == nil {
+		return false
+	}
+	switch condition {
+	case Healthy:
+		return a.State.Status == engine.Running && a.State.Health != nil && a.State.Health.Status == "healthy"
+	case Completed:
+		return a.State.Status == engine.Exited && a.State.ExitCode == 0
+	}
+	return a.Alive()
+}
+
+// first is the name of a service's first container.
+func (p *planner) first(service string) string {
+	for _, c := range p.desired.Containers {
+		if c.Service == service {
+			return c.Name
+		}
+	}
+	return ""
+}
