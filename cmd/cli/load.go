@@ -1,0 +1,282 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/davit-run/davit/cmd/render"
+	"github.com/davit-run/davit/engine"
+)
+
+func newLoad(g *globals) *cobra.Command {
+	var file string
+	var quiet bool
+	c := &cobra.Command{
+		Use:   "load [OPTIONS]",
+		Short: "Load images from an archive (docker save, OCI layout) or standard input",
+		Args:  cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			return runLoad(c.Context(), g, file, quiet)
+		},
+	}
+	c.Flags().StringVarP(&file, "input", "i", "", "Read from a file instead of standard input")
+	c.Flags().BoolVarP(&quiet, "quiet", "q", false, "Only print the names of what was loaded")
+	return c
+}
+
+// runLoad takes in an image archive and prints what came with it.
+func runLoad(ctx context.Context, g *globals, file string, quiet bool) error {
+	s, err := g.open()
+	if err != nil {
+		return err
+	}
+	defer s.close()
+	in, err := g.archive(file)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	if s.dryRun {
+		_, err := fmt.Fprintln(g.out, "load the images of", in.Name())
+		return err
+	}
+	images, err := s.engine.ImageStore().Load(ctx, in)
+	if err != nil {
+		return fmt.Errorf("%s: %w", in.Name(), err)
+	}
+	for _, img := range images {
+		for _, name := range loadedNames(img) {
+			if quiet {
+				fmt.Fprintln(g.out, strings.TrimPrefix(name, "ID: "))
+			} else {
+				fmt.Fprintln(g.out, "Loaded image "+name)
+			}
+		}
+	}
+	return nil
+}
+
+func loadedNames(img engine.Image) []string {
+	if len(img.Names) == 0 {
+		return []string{"ID: " + img.ID}
+	}
+	var out []string
+	for _, n := range img.Names {
+		out = append(out, familiar(n))
+	}
+	return out
+}
+
+// familiar is a reference as people write it.
+func familiar(name string) string {
+	repository, tag := splitName(name)
+	return repository + ":" + tag
+}
+
+// archive opens the named file, or standard input when nothing, or -, is
+// named and something is on it.
+func (g *globals) archive(file string) (*os.File, error) {
+	if file != "" && file != "-" {
+		return os.Open(file)
+	}
+	if isTerminal(g.in) {
+		return nil, fmt.Errorf("there is no archive on standard input: name one with -i, or redirect it")
+	}
+	return os.NewFile(g.in.Fd(), "standard input"), nil
+}
+
+func newImage(g *globals) *cobra.Command {
+	c := &cobra.Command{
+		Use:   "image COMMAND",
+		Short: "Manage the images of this host",
+		Args:  cobra.NoArgs,
+		RunE:  func(c *cobra.Command, _ []string) error { return c.Help() },
+	}
+	c.AddCommand(newImageLs(g), newImageImport(g), newImageRm(g), newImageTag(g), newImageSave(g), newLoad(g))
+	return c
+}
+
+func newImageLs(g *globals) *cobra.Command {
+	var format string
+	var quiet bool
+	c := &cobra.Command{
+		Use:     "ls [OPTIONS]",
+		Aliases: []string{"list"},
+		Short:   "List images",
+		Args:    cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			return runImageLs(g, format, quiet)
+		},
+	}
+	c.Flags().StringVar(&format, "format", "table", formatHelp)
+	c.Flags().BoolVarP(&quiet, "quiet", "q", false, "Only show image IDs")
+	return c
+}
+
+// runImageLs lists all images of this host, one row a name.
+func runImageLs(g *globals, format string, quiet bool) error {
+	s, err := g.open()
+	if err != nil {
+		return err
+	}
+	defer s.close()
+	images, err := s.engine.ImageStore().List()
+	if err != nil {
+		return err
+	}
+	t := render.Table{Columns: []render.Column{
+		{Head: "REPOSITORY", Key: "Repository"}, {Head: "TAG", Key: "Tag"}, {Head: "IMAGE ID", Key: "ID"},
+		{Head: "CREATED", Key: "CreatedSince"}, {Head: "SIZE", Key: "Size"},
+	}}
+	for _, img := range images {
+		names := img.Names
+		if len(names) == 0 {
+			names = []string{"<none>:<none>"}
+		}
+		for _, n := range names {
+			row := imageRow(img, n, time.Now())
+			t.Rows = append(t.Rows, map[string]any{
+				"Repository": row["Repository"], "Tag": row["Tag"], "ID": row["shortID"], "Digest": img.Digest,
+				"CreatedSince": row["created"], "CreatedAt": img.Created.Format(time.RFC3339), "Size": row["size"],
+			})
+		}
+	}
+	if quiet {
+		for _, r := range t.Rows {
+			fmt.Fprintln(g.out, r["ID"])
+		}
+		return nil
+	}
+	return t.Print(g.out, format)
+}
+
+func newImageImport(g *globals) *cobra.Command {
+	var changes []string
+	c := &cobra.Command{
+		Use:   "import [OPTIONS] ROOTFS.tar|- NAME",
+		Short: "Make an image from the tar archive of a root file system",
+		Args:  cobra.ExactArgs(2),
+		RunE: func(c *cobra.Command, args []string) error {
+			return runImageImport(c.Context(), g, args[0], args[1], changes)
+		},
+	}
+	c.Flags().StringArrayVarP(&changes, "change", "c", nil, "Apply Dockerfile instruction to the created image")
+	return c
+}
+
+// runImageImport makes an image of one layer.
+func runImageImport(ctx context.Context, g *globals, file, name string, changes []string) error {
+	s, err := g.open()
+	if err != nil {
+		return err
+	}
+	defer s.close()
+	in, err := g.archive(file)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	img, err := s.engine.ImageStore().Import(ctx, in, name, changes)
+	if err != nil {
+		return fmt.Errorf("%s: %w", in.Name(), err)
+	}
+	_, err = fmt.Fprintln(g.out, img.ID)
+	return err
+}
+
+func newImageRm(g *globals) *cobra.Command {
+	return &cobra.Command{
+		Use:   "rm IMAGE [IMAGE...]",
+		Short: "Remove images",
+		Args:  cobra.MinimumNArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			s, err := g.open()
+			if err != nil {
+				return err
+			}
+			defer s.close()
+			for _, ref := range args {
+				if _, err := s.engine.ImageStore().Resolve(ref); err != nil {
+					return err
+				}
+				if err := s.engine.RemoveImage(c.Context(), ref); err != nil {
+					return err
+				}
+				fmt.Fprintln(g.out, "Removed:", ref)
+			}
+			return nil
+		},
+	}
+}
+
+func newImageTag(g *globals) *cobra.Command {
+	return &cobra.Command{
+		Use:   "tag IMAGE NAME",
+		Short: "Give an image another name",
+		Args:  cobra.ExactArgs(2),
+		RunE: func(_ *cobra.Command, args []string) error {
+			s, err := g.open()
+			if err != nil {
+				return err
+			}
+			defer s.close()
+			return s.engine.ImageStore().Tag(args[0], args[1])
+		},
+	}
+}
+
+func newImageSave(g *globals) *cobra.Command {
+	var file string
+	c := &cobra.Command{
+		Use:   "save [OPTIONS] IMAGE [IMAGE...]",
+		Short: "Save images to an archive",
+		Args:  cobra.MinimumNArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			return runImageSave(c.Context(), g, file, args)
+		},
+	}
+	c.Flags().StringVarP(&file, "output", "o", "", "Write to a file, instead of standard output")
+	return c
+}
+
+// runImageSave writes an archive; one that could not be written whole is
+// removed again.
+func runImageSave(ctx context.Context, g *globals, file string, refs []string) error {
+	s, err := g.open()
+	if err != nil {
+		return err
+	}
+	defer s.close()
+	if file == "" {
+		if isTerminal(g.out) {
+			return fmt.Errorf("an archive is nothing for a terminal: use -o, or redirect the output")
+		}
+		return s.engine.ImageStore().Save(ctx, g.out, refs...)
+	}
+	return writeWhole(file, func(w io.Writer) error { return s.engine.ImageStore().Save(ctx, w, refs...) })
+}
+
+// writeWhole writes a file that is there whole or not at all.
+func writeWhole(path string, write func(io.Writer) error) error {
+	f, err := os.Create(path + ".part")
+	if err != nil {
+		return err
+	}
+	err = write(f)
+	if cerr := f.Close(); err == nil {
+		err = cerr
+	}
+	if err == nil {
+		err = os.Rename(f.Name(), path)
+	}
+	if err != nil {
+		_ = os.Remove(f.Name())
+	}
+	return err
+}

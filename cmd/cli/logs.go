@@ -1,0 +1,238 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/davit-run/davit/engine"
+	"github.com/davit-run/davit/logs/journal"
+	"github.com/davit-run/davit/reconcile"
+)
+
+type logsOptions struct {
+	look
+	follow             bool
+	index              int
+	since, until, tail string
+}
+
+func newLogs(g *globals) *cobra.Command {
+	var o logsOptions
+	c := &cobra.Command{
+		Use:   "logs [OPTIONS] [SERVICE...]",
+		Short: "View output from containers",
+		RunE: func(c *cobra.Command, args []string) error {
+			return runLogs(c.Context(), g, o, args)
+		},
+	}
+	f := c.Flags()
+	f.BoolVarP(&o.follow, "follow", "f", false, "Follow log output")
+	f.IntVar(&o.index, "index", 0, "index of the container if service has multiple replicas")
+	f.BoolVar(&o.noColor, "no-color", false, "Produce monochrome output")
+	f.BoolVar(&o.noPrefix, "no-log-prefix", false, "Don't print prefix in logs")
+	f.StringVar(&o.since, "since", "", "Show logs since timestamp (e.g. 2013-01-02T13:23:37Z) or relative (e.g. 42m for 42 minutes)")
+	f.StringVar(&o.until, "until", "", "Show logs before a timestamp (e.g. 2013-01-02T13:23:37Z) or relative (e.g. 42m for 42 minutes)")
+	f.StringVarP(&o.tail, "tail", "n", "all", "Number of lines to show from the end of the logs for each container")
+	f.BoolVarP(&o.timestamps, "timestamps", "t", false, "Show timestamps")
+	return c
+}
+
+func (o logsOptions) read(now time.Time) (journal.ReadOptions, error) {
+	r := journal.ReadOptions{Tail: -1, Follow: o.follow}
+	var err error
+	if r.Since, err = moment(o.since, now); err != nil {
+		return r, fmt.Errorf("--since: %w", err)
+	}
+	if r.Until, err = moment(o.until, now); err != nil {
+		return r, fmt.Errorf("--until: %w", err)
+	}
+	if o.tail != "" && o.tail != "all" {
+		n, err := strconv.Atoi(o.tail)
+		if err != nil {
+			return r, fmt.Errorf("--tail %q: use a number of lines, or all", o.tail)
+		}
+		r.Tail = max(n, -1)
+	}
+	return r, nil
+}
+
+// moments are the forms of a point in time that docker takes.
+var moments = [...]string{time.RFC3339Nano, "2006-01-02T15:04:05.999999999", "2006-01-02T15:04:05", "2006-01-02T15:04", "2006-01-02"}
+
+// moment reads a point in time: a timestamp, seconds since 1970, or how long
+// ago it was.
+func moment(s string, now time.Time) (time.Time, error) {
+	if s == "" {
+		return time.Time{}, nil
+	}
+	if d, err := time.ParseDuration(s); err == nil {
+		return now.Add(-d), nil
+	}
+	if f, err := strconv.ParseFloat(s, 64); err == nil {
+		return time.Unix(0, int64(f*1e9)), nil
+	}
+	for _, form := range moments {
+		if t, err := time.ParseInLocation(form, s, time.Local); err == nil {
+			return t, nil
+		}
+	}
+	return time.Time{}, fmt.Errorf("%q is neither a time, such as 2013-01-02T13:23:37Z, nor how long ago, such as 42m", s)
+}
+
+// runLogs prints what containers have written, and with --follow what they go
+// on to write until all have ended.
+func runLogs(ctx context.Context, g *globals, o logsOptions, services []string) error {
+	read, err := o.read(time.Now())
+	if err != nil {
+		return err
+	}
+	s, err := g.find(ctx, services)
+	if err != nil {
+		return err
+	}
+	defer s.close()
+	if err := s.observeContainers(ctx); err != nil {
+		return err
+	}
+	list := s.containers(services, false)
+	if o.index > 0 {
+		a, err := s.replica(services, o.index)
+		if err != nil {
+			return err
+		}
+		list = []reconcile.ActualContainer{a}
+	}
+	st := s.newStream(o.look)
+	for _, a := range list {
+		st.name(s.label(a.Name))
+	}
+	f := &logFollower{session: s, stream: st, services: services, known: map[string]bool{}}
+	for _, a := range list {
+		if err := f.add(ctx, a, read); err != nil {
+			return err
+		}
+	}
+	if o.follow && o.index == 0 {
+		go f.newcomers(ctx)
+	} else {
+		st.mux.Finish()
+	}
+	return st.copy(ctx)
+}
+
+// replica is one of the containers of a single service.
+func (s *session) replica(services []string, index int) (reconcile.ActualContainer, error) {
+	if len(services) != 1 {
+		return reconcile.ActualContainer{}, fmt.Errorf("--index needs exactly one service")
+	}
+	return s.pick(services[0], index)
+}
+
+// pick finds the container of a service: its first, or the one with an index.
+func (s *session) pick(service string, index int) (reconcile.ActualContainer, error) {
+	var found *reconcile.ActualContainer
+	for i, a := range s.actual.Containers {
+		if a.OneOff() || a.Service() != service || index > 0 && a.Number() != index {
+			continue
+		}
+		if found == nil || a.Alive() && !found.Alive() || a.Alive() == found.Alive() && a.Number() < found.Number() {
+			found = &s.actual.Containers[i]
+		}
+	}
+	if found != nil {
+		return *found, nil
+	}
+	if index > 0 {
+		return reconcile.ActualContainer{}, fmt.Errorf("service %q has no container #%d", service, index)
+	}
+	return reconcile.ActualContainer{}, fmt.Errorf("service %q is not running", service)
+}
+
+// A logFollower has the containers of a project come and go under logs -f.
+type logFollower struct {
+	*session
+	stream   *stream
+	services []string
+	known    map[string]bool // ids that are followed
+}
+
+// add prints a container's output; one that is followed ends with it.
+func (f *logFollower) add(ctx context.Context, a reconcile.ActualContainer, o journal.ReadOptions) error {
+	f.known[a.ID] = true
+	src, err := f.stream.add(a.ID, a.Name, o)
+	if err != nil {
+		return err
+	}
+	if !o.Follow {
+		return nil
+	}
+	if !a.Alive() {
+		src.finish("")
+		return nil
+	}
+	go func() {
+		st, err := f.engine.Wait(ctx, f.session.name, a.ID)
+		word := ""
+		if err == nil {
+			word = exitWord(st)
+		}
+		src.finish(word)
+	}()
+	return nil
+}
+
+// newcomers follows containers that are started later, as scaling and
+// replacing do, and ends the stream once none is left.
+func (f *logFollower) newcomers(ctx context.Context) {
+	defer f.stream.mux.Finish()
+	gone, stop := context.WithCancel(ctx)
+	defer stop()
+	_ = f.engine.Watch(gone, f.session.name, func() {
+		if !f.anyAlive(ctx) {
+			stop()
+		}
+	}, func(e engine.Event) error {
+		if e.Action == "die" || e.Action == "destroy" {
+			delete(f.known, e.ID)
+		}
+		if e.Action == "start" && !f.known[e.ID] {
+			f.join(ctx, e)
+		}
+		if e.Action != "start" && !f.anyAlive(ctx) {
+			return context.Canceled
+		}
+		return nil
+	})
+}
+
+func (f *logFollower) join(ctx context.Context, e engine.Event) {
+	all, err := f.engine.Containers(ctx, f.session.name)
+	if err != nil {
+		return
+	}
+	for _, c := range all {
+		a := reconcile.ActualContainer{Container: c.Container, State: c.State}
+		if c.ID == e.ID && !a.OneOff() && (len(f.services) == 0 || slices.Contains(f.services, a.Service())) {
+			_ = f.add(ctx, a, journal.ReadOptions{Since: e.Time, Tail: -1, Follow: true})
+		}
+	}
+}
+
+func (f *logFollower) anyAlive(ctx context.Context) bool {
+	all, err := f.engine.Containers(ctx, f.session.name)
+	if err != nil {
+		return false
+	}
+	for _, c := range all {
+		a := reconcile.ActualContainer{Container: c.Container, State: c.State}
+		if a.Alive() && !a.OneOff() && (len(f.services) == 0 || slices.Contains(f.services, a.Service())) {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,168 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"io"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/davit-run/davit/engine"
+	"github.com/davit-run/davit/logs"
+	"github.com/davit-run/davit/logs/console"
+	"github.com/davit-run/davit/logs/journal"
+	"github.com/davit-run/davit/logs/mux"
+	"github.com/davit-run/davit/reconcile"
+)
+
+// A stream is the output of several containers on this terminal, in order of
+// time, each line headed by the container's name.
+type stream struct {
+	session  *session
+	mux      *mux.Mux
+	out, err *console.Printer // the same one where both go to the same place
+}
+
+// A look is how a stream's lines look.
+type look struct{ noColor, noPrefix, timestamps bool }
+
+func (s *session) newStream(l look) *stream {
+	o := console.Options{NoPrefix: l.noPrefix, Timestamps: l.timestamps, Services: s.serviceNames()}
+	st := &stream{session: s, mux: mux.New()}
+	o.Color, o.Terminal = !l.noColor && s.colour(s.out), isTerminal(s.out)
+	st.out = console.New(s.out, o)
+	st.err = st.out
+	if !sameFile(s.out, s.globals.err) {
+		o.Color, o.Terminal = !l.noColor && s.colour(s.globals.err), isTerminal(s.globals.err)
+		st.err = console.New(s.globals.err, o)
+	}
+	return st
+}
+
+// sameFile says whether two files are one: lines for both then go through one
+// printer, so that they stay in order.
+func sameFile(a, b *os.File) bool {
+	x, errX := a.Stat()
+	y, errY := b.Stat()
+	return errX == nil && errY == nil && os.SameFile(x, y)
+}
+
+func (s *session) serviceNames() []string {
+	if s.project != nil {
+		return s.project.ServiceNames()
+	}
+	var out []string
+	for _, a := range s.actual.Containers {
+		out = append(out, a.Service())
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
+// label is what a container is called in front of its lines: web-1.
+func (s *session) label(name string) string {
+	return strings.TrimPrefix(strings.TrimPrefix(name, s.name+"-"), s.name+"_")
+}
+
+// name makes room for the containers' names.
+func (st *stream) name(labels ...string) {
+	st.out.Name(labels...)
+	st.err.Name(labels...)
+}
+
+// add follows a container's output. The source it returns ends once finish was
+// called and everything was read.
+func (st *stream) add(id, name string, o journal.ReadOptions) (*source, error) {
+	dir := st.session.engine.LogDir(st.session.name, id)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
+	r, err := journal.Open(dir, o)
+	if err != nil {
+		return nil, err
+	}
+	src := &source{Reader: r, last: make(chan string, 1)}
+	label := st.session.label(name)
+	st.name(label)
+	st.mux.Add(label, src)
+	return src, nil
+}
+
+// copy prints lines until every source has ended and finish was called.
+func (st *stream) copy(ctx context.Context) error {
+	for {
+		l, err := st.mux.Next(ctx)
+		if errors.Is(err, io.EOF) {
+			return st.close()
+		}
+		if err != nil {
+			return errors.Join(err, st.close())
+		}
+		to := st.out
+		if l.Stream == logs.Stderr {
+			to = st.err
+		}
+		if err := to.Print(l); err != nil {
+			return err
+		}
+	}
+}
+
+func (st *stream) close() error {
+	err := errors.Join(st.mux.Close(), st.out.Close())
+	if st.err != st.out {
+		err = errors.Join(err, st.err.Close())
+	}
+	return err
+}
+
+// A source is a container's log whose last line is davit's own.
+type source struct {
+	*journal.Reader
+	last chan string
+}
+
+// finish ends the source behind what is there already and, when word is not
+// empty, a last line that says so.
+func (s *source) finish(word string) {
+	s.last <- word
+	s.Reader.Finish()
+}
+
+// Poll returns the next line of the log, then the last word.
+func (s *source) Poll() (logs.Line, bool, error) {
+	l, ok, err := s.Reader.Poll()
+	if !errors.Is(err, io.EOF) {
+		return l, ok, err
+	}
+	select {
+	case word := <-s.last:
+		if word != "" {
+			return logs.Line{Stream: logs.Notice, Time: time.Now(), Text: []byte(word)}, true, nil
+		}
+	default:
+	}
+	return l, false, io.EOF
+}
+
+// exitWord tells how a container ended.
+func exitWord(s engine.State) string { return "exited with code " + strconv.Itoa(s.ExitCode) }
+
+// attachable says whether up shows a service's output: attach: false in the
+// files hides it unless it is asked for.
+func (s *session) attachable(o upOptions, services []string, c reconcile.Container) bool {
+	if slices.Contains(o.noAttach, c.Service) {
+		return false
+	}
+	if len(o.attach) > 0 {
+		return slices.Contains(o.attach, c.Service)
+	}
+	if len(services) > 0 && !o.attachDeps && !slices.Contains(services, c.Service) {
+		return false
+	}
+	svc := s.project.Services[c.Service]
+	return svc == nil || svc.Attach == nil || *svc.Attach
+}

@@ -1,0 +1,3 @@
+// Package render says how plans, tables, progress and mistakes look on a
+// terminal.
+package render

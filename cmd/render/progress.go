@@ -1,0 +1,106 @@
+package render
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"golang.org/x/term"
+
+	"github.com/davit-run/davit/reconcile/apply"
+)
+
+// A Progress shows what a plan is doing while it runs.
+type Progress interface {
+	// Report shows one change; calls come one at a time.
+	Report(apply.Event)
+	// Close shows the last state and gives the terminal back.
+	Close()
+}
+
+// The modes of progress, as --progress takes them.
+const (
+	Auto  = "auto"
+	TTY   = "tty"
+	Plain = "plain"
+	JSON  = "json"
+	Quiet = "quiet"
+)
+
+// NewProgress returns the progress of a mode on out; verb heads it on a
+// terminal. Colour says whether ANSI colours may be used. A mode nobody knows
+// is an error.
+func NewProgress(mode, verb string, out *os.File, colour bool) (Progress, error) {
+	switch mode {
+	case "", Auto:
+		if term.IsTerminal(int(out.Fd())) {
+			return newLive(verb, out, colour), nil
+		}
+		return plain{out}, nil
+	case TTY:
+		return newLive(verb, out, colour), nil
+	case Plain:
+		return plain{out}, nil
+	case JSON:
+		return lines{json.NewEncoder(out)}, nil
+	case Quiet:
+		return quiet{}, nil
+	}
+	return nil, fmt.Errorf("unsupported --progress value %q: use one of auto, tty, plain, json, quiet", mode)
+}
+
+// plain prints one line for each change.
+type plain struct{ out io.Writer }
+
+// Report prints the change in the words that scripts match.
+func (p plain) Report(e apply.Event) {
+	if e.Err != nil {
+		what, _, _ := strings.Cut(e.Err.Error(), "\n")
+		fmt.Fprintf(p.out, " %s %s %s %s\n", e.Kind, e.Name, e.Word, what)
+		return
+	}
+	fmt.Fprintf(p.out, " %s %s %s\n", e.Kind, e.Name, e.Word)
+}
+
+// Close has nothing to give back.
+func (plain) Close() {}
+
+// lines prints one JSON object for each change, with docker compose's keys.
+type lines struct{ out *json.Encoder }
+
+// Report prints the change.
+func (l lines) Report(e apply.Event) {
+	m := struct {
+		Error  bool   `json:"error,omitempty"`
+		ID     string `json:"id"`
+		Status string `json:"status"`
+		Text   string `json:"text"`
+		Detail string `json:"details,omitempty"`
+	}{ID: e.Kind + " " + e.Name, Text: e.Word, Status: "Working"}
+	switch {
+	case e.Word == "Error":
+		m.Status, m.Error = "Error", true
+	case e.Err != nil:
+		m.Status = "Warning"
+	case e.Done:
+		m.Status = "Done"
+	}
+	if e.Err != nil {
+		m.Detail = e.Err.Error()
+	}
+	_ = l.out.Encode(m)
+}
+
+// Close has nothing to give back.
+func (lines) Close() {}
+
+// quiet shows nothing.
+type quiet struct{}
+
+// Report does nothing.
+func (quiet) Report(apply.Event) {}
+
+// Close does nothing.
+func (quiet) Close() {}
