@@ -1,0 +1,57 @@
+# davit is built, tested and tried with this file; README.md says how.
+GO   ?= go
+TAGS := seccomp netgo osusergo
+DAVIT := bin/davit
+
+# Containers need the superuser; building does not, and is not done as one.
+EXEC := $(shell [ "$$(id -u)" = 0 ] || echo '-exec "sudo -E env PATH=$$PATH"')
+SUDO := $(shell [ "$$(id -u)" = 0 ] || echo 'sudo -E')
+
+.PHONY: build install demo images test test-long lint bench clean deps
+
+# The CLI is pure Go. The runtime is linked against libseccomp and contains
+# the C of libcontainer's nsenter. Both are static: ldd finds nothing in them.
+build: deps
+	CGO_ENABLED=0 $(GO) build -trimpath -tags '$(TAGS)' -ldflags '-s -w' -o bin/davit ./cmd/davit
+	CGO_ENABLED=1 $(GO) build -trimpath -tags '$(TAGS)' \
+		-ldflags '-s -w -linkmode external -extldflags -static' -o bin/davit-runtime ./cmd/davit-runtime
+
+PREFIX ?= /usr/local
+install: build
+	install -D -m 755 -t $(DESTDIR)$(PREFIX)/bin bin/davit bin/davit-runtime
+
+# Debian packages: a C compiler, libseccomp, busybox, debootstrap.
+deps:
+	@sh tests/debian/packages.sh
+
+# busybox, debian, redis, nginx, postgres, node and python, from Debian
+# packages, in davit's store. The second time nothing is left to do.
+images: build
+	@$(GO) run $(EXEC) ./tests/images/makeimages -load $(DAVIT)
+
+demo: images
+	@$(SUDO) sh examples/visits/demo.sh $(abspath $(DAVIT))
+
+lint:
+	$(GO) vet -tags '$(TAGS)' ./...
+	$(GO) run honnef.co/go/tools/cmd/staticcheck -tags '$(TAGS)' ./...
+	@test -z "$$(gofmt -l cmd engine logs netdns project reconcile tests examples)" || \
+		{ echo 'not formatted:'; gofmt -l cmd engine logs netdns project reconcile tests examples; exit 1; }
+
+test: build lint
+	@$(GO) run $(EXEC) ./tests/images/makeimages
+	$(GO) test $(EXEC) -tags '$(TAGS)' -timeout 12m ./...
+
+# The sweeps of which make test runs a tenth.
+test-long: build
+	@$(GO) run $(EXEC) ./tests/images/makeimages
+	DAVIT_LONG=1 $(GO) test $(EXEC) -tags '$(TAGS)' -count 1 -timeout 6h ./...
+
+# PEER="docker compose" puts another runner beside davit in the same run.
+CLI  ?= $(abspath $(DAVIT))
+PEER ?=
+bench: build
+	@$(GO) run $(EXEC) ./tests/bench -cli '$(CLI)' -peer '$(PEER)' $(BENCHFLAGS)
+
+clean:
+	rm -rf bin

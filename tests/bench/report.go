@@ -1,0 +1,150 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+)
+
+// A spread sums up the times of one row and runner, in milliseconds.
+type spread struct {
+	Median float64 `json:"median_ms"`
+	Min    float64 `json:"min_ms"`
+	Max    float64 `json:"max_ms"`
+	N      int     `json:"n"`
+}
+
+// A line is one row as it is reported.
+type line struct {
+	Name  string  `json:"name"`
+	CLI   spread  `json:"cli"`
+	Peer  *spread `json:"peer,omitempty"`
+	Ratio float64 `json:"ratio,omitempty"` // median of cli/peer, pair by pair
+}
+
+// A report is the outcome of a run.
+type report struct {
+	Time     time.Time     `json:"time"`
+	Kernel   string        `json:"kernel"`
+	CLI      string        `json:"cli"`
+	Peer     string        `json:"peer,omitempty"`
+	Pressure time.Duration `json:"cpu_pressure"` // time in which something waited for a CPU
+	Rows     []line        `json:"rows"`
+	Floors   []line        `json:"floors"`
+}
+
+func (b *bench) report(floors []*row) report {
+	r := report{Time: time.Now().UTC().Truncate(time.Second), CLI: b.cli, Peer: b.peer, Pressure: pressure() - b.stress}
+	if v, err := os.ReadFile("/proc/sys/kernel/osrelease"); err == nil {
+		r.Kernel = strings.TrimSpace(string(v))
+	}
+	for _, row := range b.rows {
+		r.Rows = append(r.Rows, row.line())
+	}
+	for _, row := range floors {
+		r.Floors = append(r.Floors, row.line())
+	}
+	return r
+}
+
+func (r *row) line() line {
+	l := line{Name: r.name, CLI: sum(r.times[0])}
+	if len(r.times) > 1 {
+		peer := sum(r.times[1])
+		l.Peer = &peer
+		var ratios []float64
+		for i, t := range r.times[0] {
+			ratios = append(ratios, float64(t)/float64(r.times[1][i]))
+		}
+		l.Ratio = median(ratios)
+	}
+	return l
+}
+
+func sum(times []time.Duration) spread {
+	ms := make([]float64, len(times))
+	for i, t := range times {
+		ms[i] = float64(t) / float64(time.Millisecond)
+	}
+	return spread{Median: median(ms), Min: slices.Min(ms), Max: slices.Max(ms), N: len(ms)}
+}
+
+func median(v []float64) float64 {
+	v = slices.Sorted(slices.Values(v))
+	if n := len(v); n%2 == 0 {
+		return (v[n/2-1] + v[n/2]) / 2
+	}
+	return v[len(v)/2]
+}
+
+func (s spread) String() string {
+	return fmt.Sprintf("%.1f (%.1f–%.1f) ms", s.Median, s.Min, s.Max)
+}
+
+// print writes the report as tables.
+func (r report) print(w io.Writer) {
+	fmt.Fprintf(w, "kernel %s, %s, CPU pressure %.1f s\n\n", r.Kernel, r.Time.Format(time.DateTime), r.Pressure.Seconds())
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintf(t, "median (min–max)\t%s\t%s\tratio\n", r.CLI, r.Peer)
+	for _, l := range r.Rows {
+		if l.Peer == nil {
+			fmt.Fprintf(t, "%s\t%v\t\t\n", l.Name, l.CLI)
+		} else {
+			fmt.Fprintf(t, "%s\t%v\t%v\t%.2f\n", l.Name, l.CLI, l.Peer, l.Ratio)
+		}
+	}
+	fmt.Fprintf(t, "\t\t\t\nfloor of this machine\t\t\t\n")
+	for _, l := range r.Floors {
+		fmt.Fprintf(t, "%s\t%v\t\t\n", l.Name, l.CLI)
+	}
+	t.Flush()
+}
+
+// compare reports the rows that have become more than a fifth slower than in
+// an earlier run: by their ratio to the peer or, without one, by their median.
+func (r report) compare(w io.Writer, path string) error {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	var old report
+	if err := json.Unmarshal(b, &old); err != nil {
+		return fmt.Errorf("baseline %s: %w", path, err)
+	}
+	for _, l := range r.Rows {
+		i := slices.IndexFunc(old.Rows, func(o line) bool { return o.Name == l.Name })
+		if i < 0 {
+			continue
+		}
+		was, is, unit := old.Rows[i].CLI.Median, l.CLI.Median, "ms"
+		if l.Ratio > 0 && old.Rows[i].Ratio > 0 {
+			was, is, unit = old.Rows[i].Ratio, l.Ratio, "of the peer"
+		}
+		if is > 1.2*was {
+			fmt.Fprintf(w, "slower: %s: %.2f %s, was %.2f\n", l.Name, is, unit, was)
+		}
+	}
+	return nil
+}
+
+// pressure returns for how long, since boot, something waited for a CPU.
+func pressure() time.Duration {
+	b, err := os.ReadFile("/proc/pressure/cpu")
+	if err != nil {
+		return 0
+	}
+	_, after, ok := strings.Cut(string(b), "total=")
+	if !ok {
+		return 0
+	}
+	var us int64
+	if _, err := fmt.Sscan(after, &us); err != nil {
+		return 0
+	}
+	return time.Duration(us) * time.Microsecond
+}

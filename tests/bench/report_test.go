@@ -1,0 +1,54 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestRatiosArePairByPair(t *testing.T) {
+	r := row{name: "up", times: [][]time.Duration{{10, 20, 30}, {20, 20, 300}}}
+	if l := r.line(); l.Ratio != 0.5 || l.Peer.Median != 20.0/1e6 || l.CLI.N != 3 {
+		t.Errorf("got %+v with peer %v: want the median of 0.5, 1 and 0.1", l, l.Peer)
+	}
+}
+
+func TestOnlyWhatBecameAFifthSlowerIsReported(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "old.json")
+	old := report{Rows: []line{{Name: "a", CLI: spread{Median: 10}}, {Name: "b", CLI: spread{Median: 10}, Ratio: 0.5}}}
+	if err := writeJSON(path, old); err != nil {
+		t.Fatal(err)
+	}
+	now := report{Rows: []line{
+		{Name: "a", CLI: spread{Median: 11.9}},
+		{Name: "b", CLI: spread{Median: 5}, Ratio: 0.61},
+		{Name: "new", CLI: spread{Median: 99}},
+	}}
+	var out strings.Builder
+	if err := now.compare(&out, path); err != nil {
+		t.Fatal(err)
+	}
+	if got := out.String(); got != "slower: b: 0.61 of the peer, was 0.50\n" {
+		t.Errorf("got %q", got)
+	}
+	if err := now.compare(&out, filepath.Join(t.TempDir(), "none")); !os.IsNotExist(err) {
+		t.Errorf("a baseline that is not there: %v", err)
+	}
+}
+
+func TestFloorsCanBeMeasured(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("namespaces need the superuser")
+	}
+	rows, err := measureFloors(t.TempDir(), 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range rows {
+		if r.line().CLI.Median <= 0 {
+			t.Errorf("%s took no time", r.name)
+		}
+	}
+}

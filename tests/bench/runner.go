@@ -1,0 +1,96 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/davit-run/davit/tests/images"
+)
+
+// A runner is one compose-compatible CLI.
+type runner struct {
+	name  string
+	words []string // the command and its leading words
+	env   []string
+}
+
+// newRunners prepares davit, with a root of its own below dir, and the peer
+// when there is one: both get busybox.
+func newRunners(ctx context.Context, o options, dir string) ([]*runner, error) {
+	cache, err := images.Open("")
+	if err != nil {
+		return nil, err
+	}
+	busybox, err := images.Find("busybox")
+	if err != nil {
+		return nil, err
+	}
+	if err := cache.Make(ctx, os.Stderr, busybox...); err != nil {
+		return nil, err
+	}
+	var all []*runner
+	for _, line := range []string{o.cli, o.peer} {
+		words := strings.Fields(line)
+		if len(words) == 0 {
+			continue
+		}
+		r := &runner{name: filepath.Base(words[0]), words: words, env: append(os.Environ(), "DAVIT_ROOT="+filepath.Join(dir, "root"))}
+		// docker compose's images are docker's.
+		loader := words
+		if words[len(words)-1] == "compose" {
+			loader = words[:len(words)-1]
+		}
+		load := exec.CommandContext(ctx, loader[0], append(loader[1:len(loader):len(loader)], "load")...)
+		load.Env, load.Stderr = r.env, os.Stderr
+		if err := cache.Feed(load, busybox...); err != nil {
+			return nil, fmt.Errorf("%s: %w", line, err)
+		}
+		all = append(all, r)
+	}
+	return all, nil
+}
+
+// run runs the runner in a project's directory and returns how long it took.
+func (r *runner) run(ctx context.Context, dir string, args ...string) (time.Duration, error) {
+	cmd := exec.CommandContext(ctx, r.words[0], append(r.words[1:len(r.words):len(r.words)], args...)...)
+	cmd.Dir, cmd.Env = dir, r.env
+	log, err := os.Create(filepath.Join(dir, "output"))
+	if err != nil {
+		return 0, err
+	}
+	defer log.Close()
+	cmd.Stdout, cmd.Stderr = log, log // a file: no goroutine of ours in the measured time
+	start := time.Now()
+	err = cmd.Run()
+	took := time.Since(start)
+	if err != nil {
+		return took, fmt.Errorf("%s %s: %w\n%s", r.name, strings.Join(args, " "), err, tail(log.Name()))
+	}
+	return took, nil
+}
+
+// tail returns the last lines of a runner's output.
+func tail(path string) string {
+	out, _ := os.ReadFile(path)
+	lines := strings.Split(strings.TrimSpace(string(out)), "\n")
+	return strings.Join(lines[max(0, len(lines)-5):], "\n")
+}
+
+// project writes a compose file of n idle services and returns its directory.
+func project(dir string, r *runner, n int) (string, error) {
+	dir = filepath.Join(dir, fmt.Sprintf("bench%d%s", n, strings.ToLower(r.name)))
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return "", err
+	}
+	var b strings.Builder
+	b.WriteString("services:\n")
+	for i := 1; i <= n; i++ {
+		fmt.Fprintf(&b, "  s%d: {image: busybox, command: sleep 3600, stop_signal: SIGKILL}\n", i)
+	}
+	return dir, os.WriteFile(filepath.Join(dir, "compose.yaml"), []byte(b.String()), 0o644)
+}

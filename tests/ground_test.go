@@ -1,0 +1,198 @@
+package tests
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/davit-run/davit/engine"
+	"github.com/davit-run/davit/tests/kernel"
+)
+
+// maxMemory is what anchor and keeper may take together with 50 idle
+// containers, in bytes.
+const maxMemory = 40 << 20
+
+func TestFiftyServicesComeUpInLittleMemoryAndLeaveNothing(t *testing.T) {
+	const n = 50
+	var compose strings.Builder
+	compose.WriteString("services:\n")
+	for i := range n {
+		fmt.Fprintf(&compose, "  s%d: {image: busybox, command: sleep 600, stop_signal: SIGKILL}\n", i)
+	}
+	h := newHost(t, "fifty", compose.String())
+	h.davit("up", "-d")
+	for i := range n {
+		if _, s, err := container(h.root, h.project, fmt.Sprintf("s%d-1", i)); err != nil || s.Status != engine.Running {
+			t.Errorf("s%d is %q: %v", i, s.Status, err)
+		}
+	}
+	ours := h.ours()
+	if len(ours["anchor"]) != 1 || len(ours["keeper"]) != 1 {
+		t.Fatalf("anchor and keeper are %v: want one of each", ours)
+	}
+	var total int64
+	for who, pids := range ours {
+		size, err := pss(pids[0])
+		check(t, err)
+		t.Logf("%s: %.1f MiB", who, float64(size)/(1<<20))
+		total += size
+	}
+	if total > maxMemory {
+		t.Errorf("anchor and keeper take %.1f MiB, want at most %d", float64(total)/(1<<20), maxMemory>>20)
+	}
+	h.davit("down")
+}
+
+// killed is a project that prints 20,000 numbered lines a second, serves a
+// published port, and asks for a name again and again.
+const killed = `
+services:
+  printer:
+    image: busybox
+    command: ["awk", "BEGIN { for (i = 0; i < LINES; i++) { printf \"%09d ------------------------------------------------------------------------------------------\\n\", i; if (i % 2000 == 1999) { fflush(); system(\"usleep 98000\") } } }"]
+  web:
+    image: busybox
+    command: sh -c 'echo served >/index.html; exec httpd -f -p 80 -h /'
+    stop_signal: SIGKILL
+    ports: ["18090:80"]
+  asker:
+    image: busybox
+    command: sh -c 'while sleep 0.05; do nslookup web >/dev/null 2>&1 && echo found || echo LOST; done'
+    stop_signal: SIGKILL
+`
+
+func TestKeeperKilledUnderLoad(t *testing.T) {
+	kills := 20
+	if os.Getenv("DAVIT_LONG") != "" {
+		kills = 200
+	}
+	lines := kills * 20000 / 2
+	h := newHost(t, "killed", strings.Replace(killed, "LINES", strconv.Itoa(lines), 1))
+	h.davit("up", "-d")
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	defer cancel()
+	names := []string{"printer-1", "web-1", "asker-1"}
+	before := map[string]identity{}
+	for _, n := range names {
+		before[n] = h.identity(n)
+	}
+	h.awaitPort(t)
+	answers := h.keepAsking(ctx)
+	var longest time.Duration
+	for i := range kills {
+		longest = max(longest, h.killKeeper(ctx, t, i))
+		time.Sleep(time.Duration(100+rand.IntN(300)) * time.Millisecond) // anywhere in what the keeper does
+	}
+	t.Logf("the keeper was back within %v", longest)
+	if refused := answers(); len(refused) > 0 {
+		t.Errorf("the published port failed %d times: %v", len(refused), refused[0])
+	}
+	for _, n := range names {
+		if now := h.identity(n); now != before[n] {
+			t.Errorf("%s was %+v and is %+v", n, before[n], now)
+		}
+	}
+	kernel.Eventually(t, time.Minute, "the printer has ended", func() bool {
+		_, s, err := container(h.root, h.project, "printer-1")
+		return err == nil && s.Status == engine.Exited
+	})
+	h.checkLines(t, lines)
+	if asked := h.davit("logs", "--no-log-prefix", "asker"); strings.Contains(asked, "LOST") || !strings.Contains(asked, "found") {
+		t.Errorf("the name was lost %d times and found %d times", strings.Count(asked, "LOST"), strings.Count(asked, "found"))
+	}
+	h.davit("down")
+}
+
+// killKeeper kills the keeper, waits for the next one, and returns how long it
+// took.
+func (h *host) killKeeper(ctx context.Context, t *testing.T, round int) time.Duration {
+	t.Helper()
+	old := h.keeper(ctx)
+	if old == 0 {
+		t.Fatalf("kill %d: there is no keeper", round)
+	}
+	start := time.Now()
+	check(t, unix.Kill(old, unix.SIGKILL))
+	kernel.Eventually(t, 10*time.Second, "another keeper answers", func() bool {
+		now := h.keeper(ctx)
+		return now != 0 && now != old
+	})
+	took := time.Since(start)
+	if took > time.Second {
+		t.Errorf("kill %d: the keeper was back after %v, want at most 1 s", round, took)
+	}
+	return took
+}
+
+func (h *host) awaitPort(t *testing.T) {
+	t.Helper()
+	kernel.Eventually(t, 10*time.Second, "the published port answers", func() bool {
+		ok := false
+		h.inside(func() {
+			answer, err := get("127.0.0.1:18090")
+			ok = err == nil && strings.Contains(answer, "served")
+		})
+		return ok
+	})
+}
+
+// keepAsking requests the published port until the returned function is
+// called, which gives what went wrong.
+func (h *host) keepAsking(ctx context.Context) func() []error {
+	ctx, stop := context.WithCancel(ctx)
+	failed := make(chan []error)
+	go func() {
+		var errs []error
+		for ctx.Err() == nil {
+			h.inside(func() {
+				if answer, err := get("127.0.0.1:18090"); err != nil {
+					errs = append(errs, err)
+				} else if !strings.Contains(answer, "served") {
+					errs = append(errs, fmt.Errorf("answered %q", answer))
+				}
+			})
+			time.Sleep(20 * time.Millisecond)
+		}
+		failed <- errs
+	}()
+	return func() []error {
+		stop()
+		return <-failed
+	}
+}
+
+// checkLines reads the printer's log back: every number once, in order, whole.
+func (h *host) checkLines(t *testing.T, want int) {
+	t.Helper()
+	cmd := exec.Command(filepath.Join(h.bin, "davit"), "-p", h.project, "logs", "--no-log-prefix", "printer")
+	cmd.Dir = h.dir
+	cmd.Env = append(os.Environ(), "DAVIT_ROOT="+h.root)
+	out, err := cmd.StdoutPipe()
+	check(t, err)
+	check(t, cmd.Start())
+	next, wrong := 0, 0
+	for lines := bufio.NewScanner(out); lines.Scan(); next++ {
+		if text := lines.Text(); text != fmt.Sprintf("%09d %s", next, strings.Repeat("-", 90)) && wrong < 5 {
+			t.Errorf("line %d is %q", next, text)
+			wrong++
+			if n, err := strconv.Atoi(strings.Fields(text + " x")[0]); err == nil {
+				next = n
+			}
+		}
+	}
+	check(t, cmd.Wait())
+	if next != want {
+		t.Errorf("%d lines, want %d", next, want)
+	}
+}

@@ -1,0 +1,159 @@
+package kernel
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"github.com/davit-run/davit/tests/residue"
+)
+
+// NeedRoot skips a test that only the superuser can run.
+func NeedRoot(t testing.TB) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("containers need the superuser: sudo go test …")
+	}
+}
+
+// Isolate moves the calling goroutine, and every process it starts, into a
+// network namespace of its own, with lo up and nothing else. The thread dies
+// with the goroutine, so there is nothing to undo; a test calls it first.
+func Isolate() error {
+	runtime.LockOSThread()
+	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+		return fmt.Errorf("make network namespace: %w", err)
+	}
+	lo, err := netlink.LinkByName("lo")
+	if err != nil {
+		return fmt.Errorf("find lo: %w", err)
+	}
+	if err := netlink.LinkSetUp(lo); err != nil {
+		return fmt.Errorf("set lo up: %w", err)
+	}
+	return nil
+}
+
+// UnifiedCgroups gives the calling goroutine, and every process it starts, a
+// mount namespace in which /sys/fs/cgroup is a cgroup2 mount, whatever the
+// host has there: what most users' machines look like.
+func UnifiedCgroups() error {
+	runtime.LockOSThread()
+	if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
+		return fmt.Errorf("make mount namespace: %w", err)
+	}
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_SLAVE, ""); err != nil {
+		return fmt.Errorf("make mounts slaves: %w", err)
+	}
+	if err := unix.Mount("cgroup2", "/sys/fs/cgroup", "cgroup2", 0, ""); err != nil {
+		return fmt.Errorf("mount cgroup2: %w", err)
+	}
+	return nil
+}
+
+// Root makes a short directory to be a DAVIT_ROOT: the path of a unix socket
+// below it has to fit into 108 bytes.
+func Root() (string, error) {
+	dir, err := os.MkdirTemp("/var/tmp", "dv")
+	if err != nil {
+		return "", fmt.Errorf("make davit root: %w", err)
+	}
+	return dir, nil
+}
+
+// Scrub ends what still works below a root and removes all of it: what a test
+// that failed half-way needs. It is no test of davit's own clean-up, which
+// comes before.
+func Scrub(root string) error {
+	place := residue.Place{Root: root}
+	for range 50 {
+		pids, err := place.PIDs()
+		if err != nil {
+			return err
+		}
+		if len(pids) == 0 {
+			break
+		}
+		for _, pid := range pids {
+			_ = unix.Kill(pid, unix.SIGKILL)
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	unmountBelow(root)
+	removeGroups(root)
+	return os.RemoveAll(root)
+}
+
+func unmountBelow(root string) {
+	table, err := os.ReadFile("/proc/thread-self/mountinfo")
+	if err != nil {
+		return
+	}
+	for line := range strings.Lines(string(table)) {
+		if f := strings.Fields(line); strings.HasPrefix(f[4], root+"/") {
+			_ = unix.Unmount(f[4], unix.MNT_DETACH)
+		}
+	}
+}
+
+// removeGroups removes the empty cgroups of the root's projects, deepest first.
+func removeGroups(root string) {
+	projects, _ := filepath.Glob(filepath.Join(root, "data/projects/*"))
+	for _, p := range projects {
+		for _, top := range []string{"/sys/fs/cgroup/davit", "/sys/fs/cgroup/*/davit"} {
+			for _, pattern := range []string{"*/*", "*", ""} {
+				dirs, _ := filepath.Glob(filepath.Join(top, filepath.Base(p), pattern))
+				for _, d := range dirs {
+					_ = unix.Rmdir(d)
+				}
+			}
+		}
+	}
+}
+
+// Eventually waits until cond holds; what names it in the failure.
+func Eventually(t testing.TB, within time.Duration, what string, cond func() bool) {
+	t.Helper()
+	deadline := time.Now().Add(within)
+	for wait := time.Millisecond; !cond(); wait = min(2*wait, 50*time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("not within %v: %s", within, what)
+		}
+		time.Sleep(wait)
+	}
+}
+
+// Binaries returns the directory of the built executables, bin/ at the top of
+// the module, and fails the test when they are not there.
+func Binaries() (string, error) {
+	_, file, _, ok := runtime.Caller(0)
+	if !ok || !filepath.IsAbs(file) {
+		return "", fmt.Errorf("find the module: built without paths")
+	}
+	dir := filepath.Join(filepath.Dir(file), "..", "..", "bin")
+	for _, name := range []string{"davit", "davit-runtime"} {
+		if _, err := os.Stat(filepath.Join(dir, name)); err != nil {
+			return "", fmt.Errorf("find executables: %w (make build)", err)
+		}
+	}
+	return dir, nil
+}
+
+// Run runs a program in the calling goroutine's namespaces with the given
+// variables added to the environment, and returns its combined output.
+func Run(ctx context.Context, dir string, env []string, name string, args ...string) (string, error) {
+	cmd := exec.CommandContext(ctx, name, args...)
+	cmd.Dir = dir
+	cmd.Env = append(os.Environ(), env...)
+	out, err := cmd.CombinedOutput()
+	return string(out), err
+}
