@@ -51,11 +51,14 @@ func acquire(ctx context.Context, path string, kind int16) (*Lock, error) {
 func TryAcquire(path string) (*Lock, error) { return try(path, unix.F_WRLCK) }
 
 func try(path string, kind int16) (*Lock, error) {
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return nil, fmt.Errorf("lock %s: %w", path, err)
-	}
 	for {
+		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+			return nil, fmt.Errorf("lock %s: %w", path, err)
+		}
 		f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
+		if errors.Is(err, os.ErrNotExist) {
+			continue // its directory was just removed, by a holder that cleaned up
+		}
 		if err != nil {
 			return nil, fmt.Errorf("lock %s: %w", path, err)
 		}
