@@ -118,3 +118,17 @@ func TestUnpackIsInterrupted(t *testing.T) {
 		t.Errorf("left in the ingest directory: %s", left)
 	}
 }
+
+// TestMarksOfTheOverlay: an archive cannot set what overlayfs believes, for
+// either kind of mount, nor the labels of the host's security module.
+func TestMarksOfTheOverlay(t *testing.T) {
+	_, root := unpack(t, testStore(t), file("f", "").with(func(h *tar.Header) {
+		h.PAXRecords = map[string]string{"SCHILY.xattr.user.overlay.opaque": "y", "SCHILY.xattr.trusted.overlay.redirect": "/etc",
+			"SCHILY.xattr.security.selinux": "x", "SCHILY.xattr.user.fine": "y"}
+	}))
+	list := make([]byte, 1000)
+	n, err := unix.Llistxattr(filepath.Join(root, "f"), list)
+	if got := string(list[:max(n, 0)]); err != nil || got != "user.fine\x00" {
+		t.Errorf("attributes are %q (%v), want user.fine alone", got, err)
+	}
+}

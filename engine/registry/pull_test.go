@@ -227,20 +227,19 @@ func TestPullFaults(t *testing.T) {
 func TestHostileManifests(t *testing.T) {
 	hex := strings.Repeat("a", 64)
 	for name, m := range map[string]string{
-		"image and index":      `{"schemaVersion":2,"config":{"digest":"sha256:` + hex + `"},"layers":[],"manifests":[]}`,
-		"schema 1":             `{"schemaVersion":1,"fsLayers":[]}`,
-		"no schema":            `{"config":{"digest":"sha256:` + hex + `"}}`,
-		"neither":              `{"schemaVersion":2}`,
-		"path as a digest":     `{"schemaVersion":2,"config":{"digest":"sha256:../../../../etc/passwd"},"layers":[]}`,
-		"short digest":         `{"schemaVersion":2,"config":{"digest":"sha256:abc"},"layers":[]}`,
-		"other algorithm":      `{"schemaVersion":2,"config":{"digest":"md5:` + hex + `"},"layers":[]}`,
-		"negative size":        `{"schemaVersion":2,"config":{"digest":"sha256:` + hex + `","size":-1},"layers":[]}`,
-		"huge configuration":   `{"schemaVersion":2,"config":{"digest":"sha256:` + hex + `","size":99999999999},"layers":[]}`,
-		"other media type":     `{"schemaVersion":2,"mediaType":"application/vnd.docker.distribution.manifest.v2+json","config":{"digest":"sha256:` + hex + `"},"layers":[]}`,
-		"index as an image":    `{"schemaVersion":2,"mediaType":"` + image.TypeManifest + `","manifests":[]}`,
-		"no JSON":              `<html>`,
-		"too many layers":      `{"schemaVersion":2,"config":{"digest":"sha256:` + hex + `"},"layers":[` + strings.Repeat(`{"digest":"sha256:`+hex+`"},`, 600) + `{"digest":"sha256:` + hex + `"}]}`,
-		"index of an index of": `{"schemaVersion":2,"mediaType":"` + image.TypeManifest + `","config":{"digest":"sha256:` + hex + `","size":5},"layers":[]}`,
+		"image and index":    `{"schemaVersion":2,"config":{"digest":"sha256:` + hex + `"},"layers":[],"manifests":[]}`,
+		"schema 1":           `{"schemaVersion":1,"fsLayers":[]}`,
+		"no schema":          `{"config":{"digest":"sha256:` + hex + `"}}`,
+		"neither":            `{"schemaVersion":2}`,
+		"path as a digest":   `{"schemaVersion":2,"config":{"digest":"sha256:../../../../etc/passwd"},"layers":[]}`,
+		"short digest":       `{"schemaVersion":2,"config":{"digest":"sha256:abc"},"layers":[]}`,
+		"other algorithm":    `{"schemaVersion":2,"config":{"digest":"md5:` + hex + `"},"layers":[]}`,
+		"negative size":      `{"schemaVersion":2,"config":{"digest":"sha256:` + hex + `","size":-1},"layers":[]}`,
+		"huge configuration": `{"schemaVersion":2,"config":{"digest":"sha256:` + hex + `","size":99999999999},"layers":[]}`,
+		"other media type":   `{"schemaVersion":2,"mediaType":"application/vnd.docker.distribution.manifest.v2+json","config":{"digest":"sha256:` + hex + `"},"layers":[]}`,
+		"index as an image":  `{"schemaVersion":2,"mediaType":"` + image.TypeManifest + `","manifests":[]}`,
+		"no JSON":            `<html>`,
+		"too many layers":    `{"schemaVersion":2,"config":{"digest":"sha256:` + hex + `"},"layers":[` + strings.Repeat(`{"digest":"sha256:`+hex+`"},`, 600) + `{"digest":"sha256:` + hex + `"}]}`,
 	} {
 		f := newFaulty(t)
 		f.tags["v1"] = f.add([]byte(m), image.TypeManifest).Digest
@@ -251,6 +250,39 @@ func TestHostileManifests(t *testing.T) {
 		}
 		if all, _ := image.Open(l).List(); len(all) > 0 {
 			t.Errorf("%s: images %v", name, all)
+		}
+		for path := range f.gets {
+			if strings.Contains(path, "/blobs/") {
+				t.Errorf("%s: it made us ask for %s", name, path)
+			}
+		}
+	}
+}
+
+// TestLayerOfOtherDiffID: the blob is what the manifest says, but not what
+// the configuration does.
+func TestLayerOfOtherDiffID(t *testing.T) {
+	f := newFaulty(t)
+	config := f.add([]byte(`{"os":"linux","architecture":"amd64","rootfs":{"type":"layers","diff_ids":["`+sha([]byte("other"))+`"]}}`), image.TypeConfig)
+	layer := f.add(zip(t, tarOf(t, "f", "x")), typeLayerGzip)
+	m := image.Manifest{SchemaVersion: 2, MediaType: image.TypeManifest, Config: &config, Layers: []image.Descriptor{layer}}
+	f.tags["v1"] = f.add(asJSON(t, m), image.TypeManifest).Digest
+	l := testLayout(t)
+	_, err := client(t, l, Options{}).Pull(t.Context(), f.host()+"/web:v1", "")
+	if err == nil || !strings.Contains(err.Error(), "configuration says") {
+		t.Errorf("error is %v", err)
+	}
+	nothingLeft(t, l)
+}
+
+// TestBlobBounds: no more is read than was declared, whatever the source.
+func TestBlobBounds(t *testing.T) {
+	content := []byte("hello")
+	d := image.Descriptor{Digest: sha(content), Size: 5}
+	for source, want := range map[string]string{"hello": "", "hell": "4 of 5 bytes", "hello!": "more than the declared", "jello": "has the digest"} {
+		err := newBlob(strings.NewReader(source), d, nil).finish()
+		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: error is %v, want %q", source, err, want)
 		}
 	}
 }

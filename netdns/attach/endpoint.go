@@ -98,7 +98,10 @@ func (h *Host) connect(ns *os.File, r runtime, ep netdns.Endpoint) error {
 	if err := sandbox.Configure(ns, l); err != nil || ep.Host == "" {
 		return err
 	}
-	return h.links.Settle(ep.Host, r.Bridge)
+	if err := h.links.Settle(ep.Host, r.Bridge); err != nil || !ep.IPv6.IsValid() {
+		return err
+	}
+	return h.links.SettleIPv6(r.Bridge)
 }
 
 func (h *Host) plug(ns *os.File, r runtime, ep netdns.Endpoint, mac net.HardwareAddr) error {

@@ -54,8 +54,10 @@ func TestExposureMatrix(t *testing.T) {
 }
 
 func reaches(ns *os.File, proto, addr string, port uint16) string {
-	if strings.HasPrefix(ask(ns, proto, at(netip.MustParseAddr(addr), port)), "web ") {
-		return "open"
+	for range 2 { // a busy machine may lose one question
+		if strings.HasPrefix(ask(ns, proto, at(netip.MustParseAddr(addr), port)), "web ") {
+			return "open"
+		}
 	}
 	return "-"
 }

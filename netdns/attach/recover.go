@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -27,11 +28,7 @@ func (h *Host) Recover(ctx context.Context) error {
 				return err
 			}
 		}
-		ports, err := h.plugged(all)
-		if err != nil {
-			return err
-		}
-		if err := h.sweep(all, ports); err != nil {
+		if err := h.sweep(all); err != nil {
 			return err
 		}
 		return h.locked("firewall", h.rebuild)
@@ -127,32 +124,37 @@ func (h *Host) plugged(all []runtime) (map[string]bool, error) {
 	return out, nil
 }
 
-func (h *Host) sweep(all []runtime, ports map[string]bool) error {
-	bridges := map[string]bool{}
-	for _, r := range all {
-		bridges[r.Bridge] = true
-	}
+// sweep removes bridges and veth ends that belong to nothing. The links are
+// listed before the endpoints are read: one that another process plugs in the
+// meantime was recorded before, so it is known or not yet seen.
+func (h *Host) sweep(all []runtime) error {
 	marks, err := h.marks()
 	if err != nil {
 		return err
 	}
-	for prefix, known := range map[string]map[string]bool{h.tag.Bridges(): bridges, h.tag.Ports(): ports} {
-		links, err := h.links.List(prefix)
-		if err != nil {
-			return err
+	links, err := h.links.List(netdns.LinkPrefix)
+	if err != nil {
+		return err
+	}
+	known, err := h.plugged(all)
+	if err != nil {
+		return err
+	}
+	for _, r := range all {
+		known[r.Bridge] = true
+	}
+	for _, l := range links {
+		ours := strings.HasPrefix(l.Name, h.tag.Bridges()) || strings.HasPrefix(l.Name, h.tag.Ports())
+		if known[l.Name] || !ours {
+			continue
 		}
-		for _, l := range links {
-			if known[l.Name] {
-				continue
-			}
-			if l.Kind == "bridge" {
-				if err := h.stopLetting(l.Name); err != nil {
-					return err
-				}
-			}
-			if err := h.links.Remove(l.Name); err != nil {
+		if l.Kind == "bridge" {
+			if err := h.stopLetting(l.Name); err != nil {
 				return err
 			}
+		}
+		if err := h.links.Remove(l.Name); err != nil {
+			return err
 		}
 	}
 	return h.restore(marks)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
 	"os/exec"
 	"strings"
 	"sync"
@@ -25,10 +26,10 @@ func TestIPv6(t *testing.T) {
 	w.network(netdns.Network{Name: "four"})
 	a, as := w.container("a", "six")
 	b, _ := w.container("b", "six")
-	o, os := w.container("o", "only")
+	o, onlys := w.container("o", "only")
 	four, _ := w.container("four", "four")
-	if len(n.Pools) != 2 || !as[0].IPv6.IsValid() || os[0].IPv4.IsValid() {
-		t.Fatalf("pools %v, endpoints %v %v", n.Pools, as, os)
+	if len(n.Pools) != 2 || !as[0].IPv6.IsValid() || onlys[0].IPv4.IsValid() {
+		t.Fatalf("pools %v, endpoints %v %v", n.Pools, as, onlys)
 	}
 	hello(t, a, "a", 80)
 	hello(t, o, "o", 80)
@@ -195,7 +196,15 @@ func TestFlushedRulesComeBack(t *testing.T) {
 	done := make(chan error)
 	go func() { done <- w.h.Watch(stop) }()
 	before := w.table()
-	time.Sleep(10 * time.Millisecond) // the socket's bind; a flush before it would be found by the 30 s look alone
+	eventually(t, 5*time.Second, "somebody listens", func() (listens bool) {
+		// A flush before would be found by the look every 30 s alone.
+		_ = netns.In(w.host, func() error {
+			b, err := os.ReadFile("/proc/thread-self/net/netlink")
+			listens = strings.Contains(string(b), " 00000040 ") // the group of nftables
+			return err
+		})
+		return listens
+	})
 	var worst time.Duration
 	rounds := 10
 	for i := range rounds {

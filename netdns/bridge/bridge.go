@@ -175,6 +175,27 @@ func (l *Links) Settle(names ...string) error {
 	return nil
 }
 
+// SettleIPv6 returns once the link has a link-local address that it can ask for
+// neighbours from, or after a second: it gets one when its first port comes up.
+func (l *Links) SettleIPv6(name string) error {
+	link, err := l.handle.LinkByName(name)
+	if err != nil {
+		return fmt.Errorf("find link %s: %w", name, err)
+	}
+	for end := time.Now().Add(time.Second); time.Now().Before(end); time.Sleep(time.Millisecond) {
+		have, err := l.handle.AddrList(link, netlink.FAMILY_V6)
+		if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) {
+			return fmt.Errorf("look at addresses of %s: %w", name, err)
+		}
+		for _, a := range have {
+			if a.IP.IsLinkLocalUnicast() && a.Flags&unix.IFA_F_TENTATIVE == 0 {
+				return nil
+			}
+		}
+	}
+	return nil // late, but not lost
+}
+
 // Index returns the number of the named link.
 func (l *Links) Index(name string) (int, error) {
 	link, err := l.handle.LinkByName(name)

@@ -62,6 +62,9 @@ func listen(kind int, name string) (*os.File, error) {
 		unix.Close(fd)
 		return nil, fmt.Errorf("bind %s: %w", Address, err)
 	}
+	if kind == unix.SOCK_DGRAM { // a flood must not push out what else is asked
+		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 1<<20)
+	}
 	if kind == unix.SOCK_STREAM {
 		if err := unix.Listen(fd, 128); err != nil {
 			unix.Close(fd)

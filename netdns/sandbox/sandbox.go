@@ -7,6 +7,8 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -24,6 +26,7 @@ var defaults = [][2]string{
 	{"ipv6/conf/default/accept_ra", "0"},
 	{"ipv6/conf/all/accept_ra", "0"},
 	{"ipv6/conf/default/accept_dad", "0"},
+	{"ipv6/conf/default/ndisc_notify", "1"},
 	{"ipv4/conf/default/arp_notify", "1"},
 	{"ipv4/ip_unprivileged_port_start", "0"},
 	{"ipv4/ping_group_range", "0 2147483647"},
@@ -102,6 +105,9 @@ func Configure(ns *os.File, l Link) error {
 		if err := h.LinkSetUp(link); err != nil {
 			return fmt.Errorf("bring up interface %s: %w", l.Name, err)
 		}
+		if err := settle(h, link, l.Addresses); err != nil {
+			return err
+		}
 		for _, g := range l.Gateways {
 			r := &netlink.Route{LinkIndex: link.Attrs().Index, Gw: g.AsSlice(), Dst: everything(g.Is6())}
 			if err := h.RouteReplace(r); err != nil {
@@ -124,15 +130,32 @@ func enableIPv6(l Link) error {
 func address(h *netlink.Handle, link netlink.Link, addrs []netip.Prefix) error {
 	for _, p := range addrs {
 		n := &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}
-		a := &netlink.Addr{IPNet: n}
-		if p.Addr().Is6() {
-			a.Flags = unix.IFA_F_NODAD // leased: nobody else has it
-		}
-		if err := h.AddrReplace(link, a); err != nil {
+		// Not IFA_F_NODAD: then the kernel would announce nothing, see settle.
+		if err := h.AddrReplace(link, &netlink.Addr{IPNet: n}); err != nil {
 			return fmt.Errorf("address interface %s with %s: %w", link.Attrs().Name, p, err)
 		}
 	}
 	return nil
+}
+
+// settle waits until the kernel's address work has run: only then does it hear
+// who asks for its IPv6 addresses, and only then can one be bound. Whoever asked
+// before gets the announcement (ndisc_notify) instead of waiting a second.
+func settle(h *netlink.Handle, link netlink.Link, addrs []netip.Prefix) error {
+	if !slices.ContainsFunc(addrs, func(p netip.Prefix) bool { return p.Addr().Is6() }) {
+		return nil
+	}
+	for end := time.Now().Add(time.Second); time.Now().Before(end); time.Sleep(time.Millisecond) {
+		have, err := h.AddrList(link, netlink.FAMILY_V6)
+		if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) {
+			return fmt.Errorf("look at addresses of %s: %w", link.Attrs().Name, err)
+		}
+		tentative := func(a netlink.Addr) bool { return a.Flags&unix.IFA_F_TENTATIVE != 0 }
+		if err == nil && !slices.ContainsFunc(have, tentative) {
+			return nil
+		}
+	}
+	return nil // late, but not lost
 }
 
 func everything(ipv6 bool) *net.IPNet {
