@@ -77,6 +77,9 @@ func keep(layout store.Layout, project string) int {
 }
 
 func openNetwork(layout store.Layout) (keeper.Network, error) {
+	if err := (stepNetwork{layout}).clean(); err != nil {
+		say("clean up after killed builds: %v", err)
+	}
 	h, err := attach.New(layout.Records())
 	if err != nil {
 		return nil, err

@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"os"
 	goruntime "runtime"
+	"unsafe"
 
 	"github.com/opencontainers/runc/libcontainer"
+	"golang.org/x/sys/unix"
 
 	"github.com/davit-run/davit/engine/keeper/anchor"
 	"github.com/davit-run/davit/engine/runtime"
@@ -34,6 +36,11 @@ func run(args []string) int {
 		return usage()
 	}
 	switch args[0] {
+	case "anchor", "keeper":
+		// Run by a descriptor, the process would be named after its number.
+		_ = unix.Prctl(unix.PR_SET_NAME, uintptr(unsafe.Pointer(unsafe.StringData("davit-"+args[0]+"\x00"))), 0, 0, 0)
+	}
+	switch args[0] {
 	case "anchor":
 		return anchor.Main(args[1:])
 	case "keeper":
@@ -41,7 +48,7 @@ func run(args []string) int {
 	case "exec":
 		return runtime.ExecMain(args[1:])
 	case "step":
-		return runtime.StepMain()
+		return stepMain(args[1:])
 	case "pid1":
 		return runtime.Pid1Main(args[1:])
 	case "version":

@@ -3,6 +3,7 @@ package compose
 import (
 	"fmt"
 	"reflect"
+	"sync"
 
 	"github.com/compose-spec/compose-go/v2/types"
 
@@ -37,17 +38,43 @@ func fill(dst, src reflect.Value) {
 }
 
 func fillStruct(dst, src reflect.Value) {
-	t := dst.Type()
-	for i := range t.NumField() {
-		f := t.Field(i)
-		from := src.FieldByName(f.Name)
-		if f.Anonymous {
-			from = src
+	for _, f := range routeOf(dst.Type(), src.Type()) {
+		from := src
+		if f.from != nil {
+			from = src.FieldByIndex(f.from)
 		}
-		if from.IsValid() && (f.Anonymous || !from.IsZero()) {
-			fill(dst.Field(i), from)
+		if f.from == nil || !from.IsZero() {
+			fill(dst.Field(f.to), from)
 		}
 	}
+}
+
+// A route says which field of one struct comes from which of the other; from
+// is nil for an embedded struct, which is filled from the whole.
+type route struct {
+	to   int
+	from []int
+}
+
+// routes remembers what looking up by name has found.
+var routes sync.Map // [2]reflect.Type -> []route
+
+func routeOf(dst, src reflect.Type) []route {
+	key := [2]reflect.Type{dst, src}
+	if known, ok := routes.Load(key); ok {
+		return known.([]route)
+	}
+	var out []route
+	for i := range dst.NumField() {
+		f := dst.Field(i)
+		if f.Anonymous {
+			out = append(out, route{to: i})
+		} else if from, ok := src.FieldByName(f.Name); ok {
+			out = append(out, route{to: i, from: from.Index})
+		}
+	}
+	routes.Store(key, out)
+	return out
 }
 
 func fillPointer(dst, src reflect.Value) {

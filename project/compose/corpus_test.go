@@ -92,7 +92,8 @@ func (s *story) option(line string) {
 
 // plain takes out of a text what differs from run to run.
 func (s *story) plain(text string) string {
-	return strings.ReplaceAll(text, s.dir, "/DIR")
+	text = strings.ReplaceAll(text, s.dir, "/DIR")
+	return strings.ReplaceAll(text, filepath.Dir(s.dir), "/UP")
 }
 
 func (s *story) compare(t *testing.T, got string) {
@@ -151,6 +152,7 @@ func (s *story) reference(t *testing.T) string {
 	env := maps.Clone(l.at.env)
 	delete(env, "COMPOSE_PROJECT_NAME")
 	logLock.Lock()
+	t.Setenv("HOME", env["HOME"])
 	logrus.SetOutput(io.Discard)
 	defer func() { logrus.SetOutput(os.Stderr); logLock.Unlock() }()
 	p, err := loader.LoadWithContext(context.Background(),
@@ -164,6 +166,12 @@ func (s *story) reference(t *testing.T) string {
 		t.Fatalf("the library itself: %v", err)
 	}
 	if p, err = l.choose(p); err != nil {
+		t.Fatal(err)
+	}
+	if p, err = p.WithServicesEnvironmentResolved(true); err != nil {
+		t.Fatal(err)
+	}
+	if p, err = p.WithServicesLabelsResolved(false); err != nil {
 		t.Fatal(err)
 	}
 	out, err := p.MarshalYAML()

@@ -51,19 +51,9 @@ func (t *tree) extends(f *source.File, section, name string, chain []link) {
 		return
 	}
 	chain = append(chain, here)
-	base, in := t.text(f, ext), f
-	if ext.Kind == yaml.MappingNode {
-		s := value(ext, "service")
-		if s == nil {
-			t.wrong(f, ext, key, "add service: and the name of the service to extend", "service is missing")
-			return
-		}
-		base = t.text(f, s)
-		if file := value(ext, "file"); file != nil {
-			if in = t.base(f, file, key); in == nil {
-				return
-			}
-		}
+	in, base := t.extended(f, ext, key)
+	if in == nil {
+		return
 	}
 	if in != f && t.definition(in, section, base) == nil {
 		t.wrong(f, ext, key, t.near(in, section, base), "service %q is not in %s", base, in.Name)
@@ -74,6 +64,23 @@ func (t *tree) extends(f *source.File, section, name string, chain []link) {
 		return
 	}
 	t.extends(in, section, base, chain)
+}
+
+// extended reads the two forms of extends: the file and the service in it. A
+// nil file stands for a mistake that has been told of.
+func (t *tree) extended(f *source.File, ext *yaml.Node, key string) (*source.File, string) {
+	if ext.Kind != yaml.MappingNode {
+		return f, t.text(f, ext)
+	}
+	s := value(ext, "service")
+	if s == nil {
+		t.wrong(f, ext, key, "add service: and the name of the service to extend", "service is missing")
+		return nil, ""
+	}
+	if file := value(ext, "file"); file != nil {
+		return t.base(f, file, key), t.text(f, s)
+	}
+	return f, t.text(f, s)
 }
 
 // base opens the file that extends.file names.

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"sync"
 
@@ -201,15 +202,43 @@ func (l *loaded) choose(p *types.Project) (*types.Project, error) {
 	if errs := l.envFiles(p); len(errs) > 0 {
 		return nil, errs
 	}
-	if !l.o.NoEnvFiles {
+	return l.resolveFiles(p)
+}
+
+// resolveFiles reads env_file and label_file. The library copies the whole
+// model for each, so that it is asked only where there is something to do.
+func (l *loaded) resolveFiles(p *types.Project) (*types.Project, error) {
+	var variables, labels bool
+	for _, s := range p.Services {
+		variables = variables || len(s.EnvFiles) > 0 || len(s.PreStart) > 0
+		labels = labels || len(s.LabelFiles) > 0 || len(s.PreStart) > 0
+		for _, v := range s.Environment {
+			variables = variables || v == nil
+		}
+	}
+	registerRaw()
+	sortKeys(p)
+	var err error
+	if variables && !l.o.NoEnvFiles {
 		if p, err = p.WithServicesEnvironmentResolved(true); err != nil {
 			return nil, l.explain(err)
 		}
 	}
-	if p, err = p.WithServicesLabelsResolved(false); err != nil {
-		return nil, l.explain(err)
+	if labels {
+		if p, err = p.WithServicesLabelsResolved(false); err != nil {
+			return nil, l.explain(err)
+		}
 	}
 	return p, nil
+}
+
+// sortKeys puts build.ssh in order: the library reads it through a map.
+func sortKeys(p *types.Project) {
+	for _, s := range p.Services {
+		if s.Build != nil {
+			slices.SortFunc(s.Build.SSH, func(a, b types.SSHKey) int { return strings.Compare(a.ID, b.ID) })
+		}
+	}
 }
 
 // known sees to it that the services asked for are there.
@@ -240,6 +269,7 @@ var logLock sync.Mutex
 func quietly[T any](l *loaded, do func() (T, error)) (out T, err error) {
 	logLock.Lock()
 	defer logLock.Unlock()
+	defer l.home()()
 	log := logrus.StandardLogger()
 	was, hooks := log.Out, log.ReplaceHooks(logrus.LevelHooks{})
 	log.SetOutput(io.Discard)
@@ -252,6 +282,17 @@ func quietly[T any](l *loaded, do func() (T, error)) (out T, err error) {
 		}
 	}()
 	return do()
+}
+
+// home makes ~ mean for the library, which asks the process, what it means for
+// the project: the caller's home, under sudo too.
+func (l *loaded) home() (restore func()) {
+	home, was := l.at.env["HOME"], os.Getenv("HOME")
+	if home == "" || home == was {
+		return func() {}
+	}
+	_ = os.Setenv("HOME", home)
+	return func() { _ = os.Setenv("HOME", was) }
 }
 
 // A logHook collects what the library logs.

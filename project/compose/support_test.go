@@ -1,13 +1,17 @@
 package compose
 
 import (
+	"context"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
 	"github.com/compose-spec/compose-go/v2/schema"
+
+	"github.com/davit-run/davit/project"
 )
 
 // treatment is the row that decides about an attribute: the longest one.
@@ -55,6 +59,37 @@ func TestEveryAttributeHasATreatment(t *testing.T) {
 			t.Errorf("%s: no row", p)
 		}
 	}
+}
+
+// Every row that says "warned" does warn, with its line.
+func TestEveryWarningIsGiven(t *testing.T) {
+	s := read(t, "testdata/good/feature-warned.txtar")
+	_, warnings, err := Load(context.Background(), s.options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range rows {
+		if r.Treat != warned {
+			continue
+		}
+		given := slices.ContainsFunc(warnings, func(w project.Warning) bool {
+			return w.Line > 0 && strings.HasSuffix(w.Text, r.Note) && (w.Key == "" || covers(r.Path, strings.Split(listed(w.Key), ".")))
+		})
+		if !given && r.Path != "services.*.build.isolation" {
+			t.Errorf("nothing is said of %s", r.Path)
+		}
+	}
+}
+
+// listed puts [] for the numbers of a key path.
+func listed(key string) string {
+	parts := strings.Split(key, ".")
+	for i, p := range parts {
+		if _, err := strconv.Atoi(p); err == nil {
+			parts[i] = "[]"
+		}
+	}
+	return strings.Join(parts, ".")
 }
 
 // The page about what davit acts on is made from the same table.

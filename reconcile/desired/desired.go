@@ -95,17 +95,19 @@ func startOrder(p *project.Project) ([]string, error) {
 }
 
 func (b *builder) service(s *project.Service) {
+	if s.Provider != nil {
+		return // the loader has warned that nothing is started for it
+	}
 	spec := b.spec(s)
 	b.image(s)
 	c := reconcile.Container{
-		Service:  s.Name,
-		Spec:     spec,
-		Hash:     s.Hash,
-		After:    b.after(s),
-		Once:     yes(s.Extensions["x-once"]),
-		Provider: s.Provider != nil,
-		Origin:   b.origin("services." + s.Name),
-		Joins:    joins(s),
+		Service: s.Name,
+		Spec:    spec,
+		Hash:    s.Hash,
+		After:   b.after(s),
+		Once:    yes(s.Extensions["x-once"]),
+		Origin:  b.origin("services." + s.Name),
+		Joins:   joins(s),
 	}
 	count := b.replicas(s)
 	if count == 0 {
@@ -145,7 +147,7 @@ func containerName(p *project.Project, s *project.Service, n int) string {
 func (b *builder) after(s *project.Service) []reconcile.Dependency {
 	var out []reconcile.Dependency
 	for _, name := range slices.Sorted(maps.Keys(s.DependsOn)) {
-		if _, active := b.p.Services[name]; !active {
+		if other, active := b.p.Services[name]; !active || other.Provider != nil {
 			continue
 		}
 		d := s.DependsOn[name]
@@ -168,9 +170,6 @@ func joins(s *project.Service) []string {
 }
 
 func (b *builder) image(s *project.Service) {
-	if s.Provider != nil {
-		return
-	}
 	ref := b.p.ImageName(s)
 	if b.refs[ref+" "+s.Platform] {
 		b.buildToo(ref, s)

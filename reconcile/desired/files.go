@@ -12,9 +12,9 @@ import (
 	"github.com/davit-run/davit/project"
 )
 
-// maxContent is the size in bytes above which a secret's or config's file is
-// mounted rather than copied.
-const maxContent = 1 << 20
+// maxContent is the most bytes that a secret or config may hold: what is larger
+// belongs in a volume or bind mount.
+const maxContent = 8 << 20
 
 // files are a service's secrets and configs.
 func (b *builder) files(s *project.Service) []engine.FileMount {
@@ -74,6 +74,10 @@ func (b *builder) content(kind string, f *project.File) ([]byte, bool) {
 		content, err := b.o.ReadFile(f.File)
 		if err != nil {
 			b.wrong(key+".file", "make that file, or correct the path", "%s", reason(err))
+			return nil, false
+		}
+		if len(content) > maxContent {
+			b.wrong(key+".file", "mount it under volumes instead", "%s has %d MiB, the most is %d", f.File, len(content)>>20, maxContent>>20)
 			return nil, false
 		}
 		return content, true

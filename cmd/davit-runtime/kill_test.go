@@ -1,0 +1,121 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"strconv"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/davit-run/davit/engine"
+	"github.com/davit-run/davit/engine/keeper/wire"
+	"github.com/davit-run/davit/logs/journal"
+)
+
+// TestEveryLineSurvivesKilledKeepers kills the keeper again and again while a
+// container prints 20,000 lines a second, and wants each line once, whole and
+// in order.
+func TestEveryLineSurvivesKilledKeepers(t *testing.T) {
+	kills, rate := 6, 20_000
+	if os.Getenv("DAVIT_LONG") != "" {
+		kills = 60
+	}
+	l := newLab(t)
+	l.printer()
+	c := l.create("a", "", func(c *engine.Container) {
+		c.Spec.Command = []string{"/bin/printer", "print", strconv.Itoa(rate)}
+	})
+	pid := l.do(wire.OpStart, c).State.PID
+	for range kills {
+		old := l.processes()["keeper"]
+		l.must(unix.Kill(old, unix.SIGKILL))
+		begun := time.Now()
+		if _, err := l.call(wire.Request{Op: wire.OpStatus}); err != nil {
+			t.Fatal(err)
+		}
+		if gap := time.Since(begun); gap > time.Second {
+			t.Errorf("a keeper was back only after %v", gap)
+		}
+		l.eventually("a keeper is there", func() bool { p := l.processes()["keeper"]; return p != 0 && p != old })
+	}
+	l.must(unix.Kill(pid, unix.SIGTERM))
+	r := l.do(wire.OpWait, c)
+	if r.State.Restarts != 0 || r.State.ExitCode != 0 {
+		t.Fatalf("state %+v", r.State)
+	}
+	n := l.count(c)
+	t.Logf("%d lines, %d kills", n, kills)
+	if n < 100 {
+		t.Fatalf("only %d lines", n)
+	}
+}
+
+// printer puts this program into the lab's layer: it prints numbered lines.
+func (l *lab) printer() {
+	l.t.Helper()
+	self, err := os.ReadFile("/proc/self/exe")
+	l.must(err)
+	l.must(os.WriteFile(filepath.Join(l.layout.LayerFS("base"), "bin", "printer"), self, 0o755))
+}
+
+// count reads the numbered lines and wants none lost, doubled or torn. The
+// last of them says how many there were.
+func (l *lab) count(c *engine.Container) int {
+	l.t.Helper()
+	r, err := journal.Open(filepath.Join(l.layout.Container(l.project, c.ID), "log"), journal.ReadOptions{Tail: -1})
+	l.must(err)
+	defer r.Close()
+	n, total := 0, -1
+	for {
+		line, err := r.Next(l.ctx)
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		l.must(err)
+		if line.Stream != "stdout" {
+			continue
+		}
+		if rest, ok := bytes.CutPrefix(line.Text, []byte("total ")); ok {
+			total, _ = strconv.Atoi(string(rest))
+			continue
+		}
+		if string(line.Text) != "line "+strconv.Itoa(n) {
+			l.t.Fatalf("line %d is %q", n, line.Text)
+		}
+		n++
+	}
+	if n != total {
+		l.t.Fatalf("%d lines of %d", n, total)
+	}
+	return n
+}
+
+// printMain prints rate numbered lines a second until SIGTERM, then how many
+// they were.
+func printMain(rate int, stop <-chan os.Signal) int {
+	n := 0
+	begun := time.Now()
+	var b []byte
+	for {
+		select {
+		case <-stop:
+			_, _ = os.Stdout.WriteString("total " + strconv.Itoa(n) + "\n")
+			return 0
+		case <-time.After(time.Millisecond):
+		}
+		b = b[:0]
+		for due := int(time.Since(begun).Seconds() * float64(rate)); n < due; n++ {
+			b = append(b, "line "...)
+			b = strconv.AppendInt(b, int64(n), 10)
+			b = append(b, '\n')
+		}
+		if _, err := os.Stdout.Write(b); err != nil {
+			return 1
+		}
+	}
+}
