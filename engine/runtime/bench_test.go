@@ -86,3 +86,51 @@ func filterOnce(b *testing.B, p *configs.Seccomp) time.Duration {
 	}()
 	return <-done
 }
+
+// BenchmarkExec times the whole of `davit-runtime exec … true`.
+func BenchmarkExec(b *testing.B) {
+	r := newRig(b)
+	c, _ := r.idle()
+	var took []time.Duration
+	for b.Loop() {
+		cmd, done := r.execCmd(call(c, "true"))
+		t0 := time.Now()
+		if err := cmd.Run(); err != nil {
+			b.Fatal(err)
+		}
+		took = append(took, time.Since(t0))
+		done()
+	}
+	report(b, "exec", took)
+}
+
+// BenchmarkMany times fifty containers started at once, as `up` starts them.
+func BenchmarkMany(b *testing.B) {
+	r := newRig(b)
+	var took []time.Duration
+	for b.Loop() {
+		var running []*Process
+		started := make(chan *Process)
+		t0 := time.Now()
+		for range 50 {
+			c := r.container("sleep 1000")
+			go func() {
+				p, err := Start(context.Background(), r.launch(c))
+				if err != nil {
+					b.Error(err)
+				}
+				started <- p
+			}()
+		}
+		for range 50 {
+			running = append(running, <-started)
+		}
+		took = append(took, time.Since(t0))
+		for _, p := range running {
+			_ = p.KillAll()
+			r.wait(p)
+			_ = p.Destroy()
+		}
+	}
+	report(b, "fifty", took)
+}

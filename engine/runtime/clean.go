@@ -3,6 +3,7 @@ package runtime
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path"
 	"path/filepath"
@@ -87,14 +88,15 @@ func removeCgroup(cgroup string) error {
 			return fmt.Errorf("empty cgroup %s: %w", cgroup, err)
 		}
 	}
+	dirs := maps.Clone(cg.GetPaths()) // which Destroy empties
 	if err := cg.Destroy(); err != nil {
 		return fmt.Errorf("remove cgroup %s: %w", cgroup, err)
 	}
 	if strings.HasPrefix(cgroup, "/davit/") {
 		if strings.HasPrefix(cgroup, stepParent+"/") {
-			sweep(cg.GetPaths())
+			_ = SweepSteps() // what is left of others is not this one's failure
 		}
-		removeParents(cg.GetPaths())
+		removeParents(dirs)
 	}
 	return nil
 }

@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/sirupsen/logrus"
 	"golang.org/x/sys/unix"
 
 	"github.com/davit-run/davit/engine"
@@ -47,6 +48,7 @@ func readCall(v any) (*os.File, error) {
 // exit code; 126 or 127 when the command cannot be run.
 func ExecMain([]string) int {
 	var call engine.ExecCall
+	hush()
 	f, err := readCall(&call)
 	if err != nil {
 		return complain(err)
@@ -59,6 +61,10 @@ func ExecMain([]string) int {
 	}
 	return code
 }
+
+// hush keeps libcontainer's own log from the user's streams; what matters of
+// it is in the errors it returns.
+func hush() { logrus.SetOutput(io.Discard) }
 
 func complain(err error) int {
 	fmt.Fprintln(os.Stderr, "davit:", err)

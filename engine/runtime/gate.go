@@ -4,7 +4,6 @@ import (
 	"errors"
 	"os"
 	"path"
-	"path/filepath"
 	"strings"
 	"time"
 
@@ -49,10 +48,20 @@ func (g *gate) leave() {
 
 // gateWait bounds how long a remover waits for those who are making; when it
 // gives up, the next one to remove does its work.
-const gateWait = 20 * time.Millisecond
+const gateWait = 2 * time.Second
 
-// removeParents removes the empty cgroups of davit's above dirs.
+// removeParents removes the empty cgroups of davit's above dirs. Whoever is not
+// the last of a project leaves at once.
 func removeParents(dirs map[string]string) {
+	empty := false
+	for _, dir := range dirs {
+		var st unix.Stat_t
+		// A link for itself, one for its name, and one for every child.
+		empty = empty || unix.Stat(path.Dir(dir), &st) == nil && st.Nlink <= 2
+	}
+	if !empty {
+		return
+	}
 	f, err := os.Open(hierarchy())
 	if err != nil {
 		return
@@ -69,26 +78,6 @@ func removeParents(dirs map[string]string) {
 		for p := path.Dir(dir); strings.Contains(p, "/davit"); p = path.Dir(p) {
 			if os.Remove(p) != nil { // rmdir(2) refuses one in use
 				break
-			}
-		}
-	}
-}
-
-// sweepAge is how long a cgroup of a build step stands empty before it is
-// taken for one whose davit was killed.
-const sweepAge = time.Minute
-
-// sweep removes abandoned cgroups beside those of dirs. rmdir(2) refuses one
-// with a process in it.
-func sweep(dirs map[string]string) {
-	for _, dir := range dirs {
-		siblings, err := os.ReadDir(filepath.Dir(dir))
-		if err != nil {
-			continue
-		}
-		for _, s := range siblings {
-			if st, err := s.Info(); err == nil && s.IsDir() && time.Since(st.ModTime()) > sweepAge {
-				_ = os.Remove(filepath.Join(filepath.Dir(dir), s.Name()))
 			}
 		}
 	}

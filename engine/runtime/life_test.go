@@ -70,8 +70,8 @@ func TestNothingIsLeftBehind(t *testing.T) {
 
 // cgroupDirs finds the cgroups of a container in every hierarchy.
 func cgroupDirs(id string) []string {
-	a, _ := filepath.Glob("/sys/fs/cgroup/*/davit/rt/" + id)
-	b, _ := filepath.Glob("/sys/fs/cgroup/davit/rt/" + id)
+	a, _ := filepath.Glob(filepath.Join("/sys/fs/cgroup/*/davit/rt", id))
+	b, _ := filepath.Glob(filepath.Join("/sys/fs/cgroup/davit/rt", id))
 	return append(a, b...)
 }
 
@@ -244,6 +244,7 @@ func TestAContainerThatWasNeverLetGoIsNotAdopted(t *testing.T) {
 	if err := lc.Start(b.Process); err != nil {
 		t.Fatal(err)
 	}
+	st.gate.leave() // as the death of a keeper does
 	pid, _ := b.Process.Pid()
 	if _, err := Adopt(r.layout, "rt", c.ID); !errors.Is(err, ErrNotRunning) {
 		t.Errorf("adopted: %v", err)
@@ -355,6 +356,9 @@ func TestContainersComeAndGoTogether(t *testing.T) {
 		if err := <-errs; err != nil {
 			t.Error(err)
 		}
+	}
+	if dirs := cgroupDirs(""); len(dirs) != 0 {
+		t.Errorf("the project's cgroups outlived its last container: %v", dirs)
 	}
 }
 

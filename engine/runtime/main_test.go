@@ -45,7 +45,7 @@ func TestMain(m *testing.M) {
 		case "exec":
 			os.Exit(ExecMain(os.Args[2:]))
 		case "step":
-			os.Exit(StepMain())
+			os.Exit(StepMain(nil))
 		case "probe":
 			os.Exit(probeMain())
 		}

@@ -20,6 +20,7 @@ import (
 type StepLaunch struct {
 	Step                  engine.RunStep
 	NetNS                 *os.File // of a step with no Network: the sandbox to join
+	ResolvConf            []byte   // the step's /etc/resolv.conf; nil: the host's
 	Stdin, Stdout, Stderr *os.File
 }
 
@@ -55,7 +56,7 @@ func RunStep(ctx context.Context, l StepLaunch) (code int, err error) {
 	if err := st.mountRoot(over); err != nil {
 		return 0, err
 	}
-	binds, err := stepBinds(st.stage, base, s)
+	binds, err := stepBinds(st.stage, base, l)
 	if err != nil {
 		return 0, err
 	}
@@ -134,12 +135,9 @@ func stepContainer(s engine.RunStep) *engine.Container {
 	c := &engine.Container{ID: s.ID, Name: s.ID, Project: path.Base(stepParent)}
 	c.ImageConfig = engine.ImageConfig{Env: s.Env, WorkingDir: s.Cwd, User: s.User}
 	c.Spec = engine.Spec{
-		Entrypoint: s.Args, Hostname: s.Hostname, NetworkMode: s.Network,
+		Entrypoint: s.Args, Hostname: stepHostname(s), NetworkMode: s.Network,
 		Resources: engine.Resources{ShmSize: s.ShmSize, Ulimits: s.Ulimits},
 		Security:  engine.Security{Privileged: s.Insecure},
-	}
-	if c.Spec.Hostname == "" {
-		c.Spec.Hostname = "buildkitsandbox" // what a Dockerfile has always seen
 	}
 	for _, m := range s.Mounts {
 		switch m.Type {
@@ -152,10 +150,18 @@ func stepContainer(s engine.RunStep) *engine.Container {
 	return c
 }
 
+// stepHostname is what a Dockerfile has always seen, unless it asks for another.
+func stepHostname(s engine.RunStep) string {
+	if s.Hostname != "" {
+		return s.Hostname
+	}
+	return "buildkitsandbox"
+}
+
 // stepBinds stands up what a step mounts, and its two name files.
-func stepBinds(st *stage, base string, s engine.RunStep) (map[string]string, error) {
-	binds := map[string]string{}
-	if err := nameFiles(base, s, binds); err != nil {
+func stepBinds(st *stage, base string, l StepLaunch) (map[string]string, error) {
+	s, binds := l.Step, map[string]string{}
+	if err := nameFiles(base, l, binds); err != nil {
 		return nil, fmt.Errorf("write name files: %w", err)
 	}
 	secrets := ""
@@ -187,16 +193,19 @@ func stepBinds(st *stage, base string, s engine.RunStep) (map[string]string, err
 
 // nameFiles writes hosts and resolv.conf of a step; mounts of its own at those
 // places come first.
-func nameFiles(base string, s engine.RunStep, binds map[string]string) error {
-	hosts := "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n"
-	for _, h := range s.ExtraHosts {
+func nameFiles(base string, l StepLaunch, binds map[string]string) error {
+	hosts := "127.0.0.1\tlocalhost " + stepHostname(l.Step) + "\n::1\tlocalhost ip6-localhost ip6-loopback\n"
+	for _, h := range l.Step.ExtraHosts {
 		if name, addr, ok := strings.Cut(h, ":"); ok {
 			hosts += strings.Trim(addr, "[]") + "\t" + name + "\n"
 		}
 	}
-	resolv, err := os.ReadFile("/etc/resolv.conf")
-	if err != nil && !errors.Is(err, os.ErrNotExist) {
-		return err
+	resolv := l.ResolvConf
+	if resolv == nil {
+		var err error
+		if resolv, err = os.ReadFile("/etc/resolv.conf"); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
 	}
 	for name, text := range map[string]string{"hosts": hosts, "resolv.conf": string(resolv)} {
 		p := filepath.Join(base, name)

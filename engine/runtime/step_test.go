@@ -27,12 +27,16 @@ type stepRun struct {
 	flags uintptr
 }
 
+func (r *stepRun) id() string {
+	return "build-" + filepath.Base(filepath.Dir(r.dir)) + filepath.Base(r.dir)
+}
+
 func (r *stepRun) begin(s engine.RunStep) {
 	r.t.Helper()
 	if s.Upper == "" {
 		s.Upper = r.dir + "/fs"
 	}
-	s.ID, s.Work = "build-"+filepath.Base(filepath.Dir(r.dir))+filepath.Base(r.dir), r.dir+"/work"
+	s.ID, s.Work = r.id(), r.dir+"/work"
 	s.Lower = layerDirs(r.layout, []string{"base", "files"})
 	if s.Cwd == "" {
 		s.Cwd = "/"
@@ -182,6 +186,11 @@ func TestAKilledStepTakesItsCommandAlong(t *testing.T) {
 		}
 		end(step.cmd, step.own)
 		_ = step.cmd.Wait()
+		t.Cleanup(func() {
+			if err := removeCgroup(stepParent + "/" + step.id()); err != nil {
+				t.Error(err)
+			}
+		})
 		eventually(t, how+": no command runs on", func() bool { return !mountedSomewhere(marker) })
 		if left, _ := filepath.Glob(step.dir + "/.step-*"); how != "killed" && len(left) != 0 {
 			t.Errorf("%s: left %v", how, left)

@@ -16,14 +16,23 @@ import (
 // exitStepFailed is the exit code of a step that could not be run at all.
 const exitStepFailed = 125
 
+// A StepNet is a network that was made for one step.
+type StepNet struct {
+	NS         *os.File     // the sandbox to join
+	ResolvConf []byte       // the step's /etc/resolv.conf; nil: the host's
+	Close      func() error // gives everything back, NS too; called once, when the step has ended
+}
+
 // StepMain is `davit-runtime step`: it reads an engine.RunStep on descriptor
 // 3, runs it on its own streams and returns the command's exit code. When
 // descriptor 3 is a socket, an engine.StepResult goes back through it: that
 // tells a command that failed from one that could not be run (125). SIGTERM,
 // SIGINT and the end of the caller at the other end of that socket kill the
-// command.
-func StepMain() int {
+// command. network makes the network of a step that asks for one; nil: such
+// steps bring a descriptor of theirs.
+func StepMain(network func(context.Context, engine.RunStep) (*StepNet, error)) int {
 	var step engine.RunStep
+	hush()
 	f, err := readCall(&step)
 	if err != nil {
 		complain(err)
@@ -39,7 +48,7 @@ func StepMain() int {
 		unix.CloseOnExec(step.NetNSFD)
 		l.NetNS = os.NewFile(uintptr(step.NetNSFD), "netns")
 	}
-	code, err := RunStep(ctx, l)
+	code, err := runIn(ctx, l, network)
 	if err == nil {
 		answer(f, engine.StepResult{Code: code})
 		return code
@@ -51,6 +60,20 @@ func StepMain() int {
 	}
 	answer(f, engine.StepResult{Code: exitStepFailed, Error: err.Error()})
 	return exitStepFailed
+}
+
+// runIn runs a step in the network it asks for.
+func runIn(ctx context.Context, l StepLaunch, network func(context.Context, engine.RunStep) (*StepNet, error)) (code int, err error) {
+	if l.Step.Network != "" || l.NetNS != nil || network == nil {
+		return RunStep(ctx, l)
+	}
+	n, err := network(ctx, l.Step)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, n.Close()) }()
+	l.NetNS, l.ResolvConf = n.NS, n.ResolvConf
+	return RunStep(ctx, l)
 }
 
 // watchCaller calls gone when the other end of the request's socket is closed;
