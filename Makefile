@@ -2,6 +2,7 @@
 GO   ?= go
 TAGS := seccomp netgo osusergo
 DAVIT := bin/davit
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 
 # Containers need the superuser; building does not, and is not done as one.
 EXEC := $(shell [ "$$(id -u)" = 0 ] || echo '-exec "sudo -E env PATH=$$PATH"')
@@ -12,9 +13,10 @@ SUDO := $(shell [ "$$(id -u)" = 0 ] || echo 'sudo -E')
 # The CLI is pure Go. The runtime is linked against libseccomp and contains
 # the C of libcontainer's nsenter. Both are static: ldd finds nothing in them.
 build: deps
-	CGO_ENABLED=0 $(GO) build -trimpath -tags '$(TAGS)' -ldflags '-s -w' -o bin/davit ./cmd/davit
+	CGO_ENABLED=0 $(GO) build -trimpath -tags '$(TAGS)' -ldflags '-s -w -X github.com/davit-run/davit/cmd/cli.Version=$(VERSION)' \
+		-o bin/davit ./cmd/davit
 	CGO_ENABLED=1 $(GO) build -trimpath -tags '$(TAGS)' \
-		-ldflags '-s -w -linkmode external -extldflags -static' -o bin/davit-runtime ./cmd/davit-runtime
+		-ldflags '-s -w -linkmode external -extldflags -static -X main.version=$(VERSION)' -o bin/davit-runtime ./cmd/davit-runtime
 
 PREFIX ?= /usr/local
 install: build
@@ -34,7 +36,7 @@ demo: images
 
 lint:
 	$(GO) vet -tags '$(TAGS)' ./...
-	$(GO) run honnef.co/go/tools/cmd/staticcheck -tags '$(TAGS)' ./...
+	$(GO) tool staticcheck -tags '$(TAGS)' ./...
 	@test -z "$$(gofmt -l cmd engine logs netdns project reconcile tests examples)" || \
 		{ echo 'not formatted:'; gofmt -l cmd engine logs netdns project reconcile tests examples; exit 1; }
 
