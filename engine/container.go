@@ -4,8 +4,9 @@ import "time"
 
 // A Container is the record of one container: what was asked for, the image
 // content it stands on, and the names by which the host knows it. It is
-// written once, before anything is made for it in the kernel, and never
-// changed; what happens to the container afterwards is its State.
+// written before anything is made for it in the kernel; only its networks, names,
+// ports and name servers are changed afterwards, where that needs no new process.
+// What happens to the container is its State.
 type Container struct {
 	ID      string    `json:"id"`      // 64 hex digits, random
 	Name    string    `json:"name"`    // unique on this host, such as shop-web-1
@@ -22,6 +23,9 @@ type Container struct {
 	// Volumes says which volume holds each Mount of type volume, by target;
 	// anonymous ones get their name here. Keys are Mount.Target.
 	Volumes map[string]string `json:"volumes,omitempty"`
+
+	// MountLayers are the layers of mounted images, lowest first, by target.
+	MountLayers map[string][]string `json:"mountLayers,omitempty"`
 
 	// AutoRemove removes the container, and its anonymous volumes, when it
 	// exits; its upper directory may then be mounted volatile.
@@ -133,12 +137,14 @@ type EndpointSpec struct {
 	GWPriority  int      `json:"gwPriority,omitempty"`
 	DriverOpts  Options  `json:"driverOpts,omitempty"`
 	LinkAliases []string `json:"linkAliases,omitempty"` // NAME:ALIAS pairs only this container resolves
+	ByHand      bool     `json:"byHand,omitempty"`      // a person connected it: no project asked for it, none takes it away
 }
 
 // Options are driver options: free-form, as the driver documents them.
 type Options map[string]string
 
-// A Port is one published port, or one range of equal length on both sides.
+// A Port is one published port: one of the host, or the first that is free of a
+// range of the host's.
 type Port struct {
 	HostIP        string `json:"hostIP,omitempty"`
 	HostPort      uint16 `json:"hostPort,omitempty"` // 0: any free one

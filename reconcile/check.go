@@ -68,3 +68,6 @@ func Orphans(desired Desired, actual Actual) []ActualContainer {
 func Wanted(desired Desired, options Options) []Container {
 	return newPlanner(desired, Actual{}, options).wanted
 }
+
+// Met says whether a container is as far as a condition asks.
+func Met(a ActualContainer, condition string) bool { return met(&a, condition) }

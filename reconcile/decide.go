@@ -32,9 +32,14 @@ func (p *planner) judge(c Container) verdict {
 	if why := p.mustReplace(c, old); why != "" {
 		return verdict{replace, why}
 	}
+	news := p.inPlace(c, old)
 	switch {
+	case p.follows(c, old) && news != "":
+		return verdict{replace, news}
 	case p.follows(c, old):
 		return verdict{restart, "a service it depends on is replaced"}
+	case news != "":
+		return verdict{amend, news}
 	case old.Alive():
 		return verdict{keep, ""}
 	case c.Once && met(old, Completed):
@@ -72,7 +77,7 @@ func (p *planner) mustReplace(c Container, old *ActualContainer) string {
 			return fmt.Sprintf("it lives in the namespaces of %s, which is replaced", s)
 		}
 	}
-	if changes := Changed(old.Spec, p.joined(c).Spec); len(changes) > 0 {
+	if changes := Changed(old.Spec, p.joined(c).Spec); len(changes) > 0 && p.inPlace(c, old) == "" {
 		return reason(changes)
 	}
 	return p.beneath(c, old)
@@ -98,10 +103,45 @@ func (p *planner) beneath(c Container, old *ActualContainer) string {
 	return ""
 }
 
+// recognise finds the container of each name. There may be two records of one
+// while it is being replaced, or after that was cut short: the one that is as
+// it is asked for stays, a living one rather than one at rest; else the newer.
+func (p *planner) recognise() {
+	all := p.actual.Containers
+	for i := range all {
+		if had := p.have[all[i].Name]; had == nil || p.better(&all[i], had) {
+			p.have[all[i].Name] = &all[i]
+		}
+	}
+}
+
+func (p *planner) better(a, than *ActualContainer) bool {
+	if p.matches(a) != p.matches(than) {
+		return p.matches(a)
+	}
+	if p.matches(a) && a.Alive() != than.Alive() {
+		return a.Alive()
+	}
+	return a.Created.After(than.Created)
+}
+
+// matches says whether a record is as its container is asked for.
+func (p *planner) matches(a *ActualContainer) bool {
+	for _, c := range p.desired.Containers {
+		if c.Name == a.Name {
+			return len(Changed(a.Spec, p.joined(c).Spec)) == 0
+		}
+	}
+	return false
+}
+
 // joined is the container with service:NAME resolved as it was when the
 // recorded definition was written, so that the two compare.
 func (p *planner) joined(c Container) Container {
 	resolve := func(mode string) string {
+		if name, ok := strings.CutPrefix(mode, "container:"); ok && p.actual.Others[name] != "" {
+			return "container:" + p.actual.Others[name]
+		}
 		service, ok := strings.CutPrefix(mode, "service:")
 		if !ok {
 			return mode

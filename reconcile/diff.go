@@ -21,6 +21,7 @@ const shown = 3
 // project or a new version of davit makes no other container.
 func Changed(was, now engine.Spec) []string {
 	was.Labels, now.Labels = ownLabels(was.Labels), ownLabels(now.Labels)
+	was.Endpoints = asked(was.Endpoints)
 	a, errA := json.Marshal(was)
 	b, errB := json.Marshal(now)
 	if errA == nil && errB == nil && bytes.Equal(a, b) {

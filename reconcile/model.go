@@ -1,6 +1,10 @@
 package reconcile
 
-import "github.com/davit-run/davit/engine"
+import (
+	"time"
+
+	"github.com/davit-run/davit/engine"
+)
 
 // Desired is what a project asks of the host.
 type Desired struct {
@@ -42,9 +46,12 @@ type Image struct {
 	Ref        string // the name that Spec.Image carries
 	Service    string // the first that asked for it
 	Build      bool   // davit builds it; Key of the build is the service's name
-	PullPolicy string // always, never, missing, build, daily, weekly, every_…
-	Platform   string
-	Origin     string
+	PullPolicy string // always, never, missing, build, refresh, daily, weekly, every_…
+	// RefreshAfter is how old the last look at the registry may be under the
+	// policies refresh, daily, weekly and every_…
+	RefreshAfter time.Duration
+	Platform     string
+	Origin       string
 }
 
 // Conditions under which a dependant may start.
@@ -68,6 +75,10 @@ type Container struct {
 	// Namespaces that are another container's: Spec fields say service:NAME
 	// here, and become container:ID when the step is applied.
 	Joins []string
+	// PreStart are the containers that run to their end, one after the other,
+	// before this one starts. Hooks that run once for a service are those of
+	// its first replica; the others wait for them too.
+	PreStart []Container
 }
 
 // A Dependency is a service that must be so far before this one starts.
@@ -80,10 +91,16 @@ type Dependency struct {
 
 // Actual is what the host has for a project.
 type Actual struct {
-	Networks   map[string]engine.Network // by name on this host, the project's and the external ones asked for
-	Volumes    map[string]engine.Volume
-	Images     map[string]string // reference asked for -> image id present
+	Networks map[string]engine.Network // by name on this host, the project's and the external ones asked for
+	Volumes  map[string]engine.Volume
+	Images   map[string]string // reference asked for -> image id present
+	// Pulled tells when a reference was last asked for at its registry, or else
+	// when its image came to this host.
+	Pulled     map[string]time.Time
 	Containers []ActualContainer
+	// Others are the ids of the containers, of any project, that definitions
+	// name by container:NAME; those that are not there are left out.
+	Others map[string]string
 }
 
 // An ActualContainer is one the host has, with the project's label.
@@ -108,7 +125,8 @@ type Options struct {
 	IgnoreOrphans  bool
 	Build          bool // --build
 	NoBuild        bool
-	Pull           string // overrides every image's policy
+	Pull           string    // overrides every image's policy
+	Now            time.Time // what the age of images counts to
 	Timeout        *engine.Duration
 	// ImagesReady says that the image steps of this plan were applied before:
 	// Actual.Images is what there will be.

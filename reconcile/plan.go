@@ -19,6 +19,7 @@ func Plan(desired Desired, actual Actual, options Options) []Step {
 	p.planImages()
 	p.decide()
 	p.sweep()
+	p.createEarly()
 	p.stopReplaced()
 	p.planNetworks()
 	p.planVolumes()
@@ -44,6 +45,7 @@ const (
 	restart
 	create
 	replace
+	amend
 )
 
 // A verdict is a container's fate and the reason for it.
@@ -67,6 +69,10 @@ type planner struct {
 	networkNews map[string]string // networks and volumes to be made anew, and why
 	volumeNews  map[string]string
 
+	early   map[string]bool  // containers whose new record is written before the old one goes
+	surplus map[string]int   // the steps that remove further records of a name
+	hooked  map[string][]int // the steps after which a service's pre_start hooks are done
+
 	// The step that brings each thing about, by name; absent when it needs none.
 	image, network, volume, stopped, removed, created, started map[string]int
 	awaited                                                    map[await]int
@@ -84,16 +90,14 @@ func newPlanner(d Desired, a Actual, o Options) *planner {
 		have:     map[string]*ActualContainer{}, verdicts: map[string]verdict{}, touched: map[string]bool{},
 		image: map[string]int{}, network: map[string]int{}, volume: map[string]int{},
 		stopped: map[string]int{}, removed: map[string]int{}, created: map[string]int{}, started: map[string]int{},
-		awaited: map[await]int{}, networkNews: map[string]string{}, volumeNews: map[string]string{},
+		early: map[string]bool{}, surplus: map[string]int{}, hooked: map[string][]int{}, awaited: map[await]int{}, networkNews: map[string]string{}, volumeNews: map[string]string{},
 	}
 	for _, c := range d.Containers {
 		if p.takes(c.Service) && !c.Provider {
 			p.wanted = append(p.wanted, c)
 		}
 	}
-	for i := range a.Containers {
-		p.have[a.Containers[i].Name] = &a.Containers[i]
-	}
+	p.recognise()
 	return p
 }
 
@@ -154,20 +158,28 @@ func needs(c Container) []string {
 // start.
 func (p *planner) planContainer(c Container) {
 	v := p.verdicts[c.Name]
-	if v.fate == create || v.fate == replace {
+	if (v.fate == create || v.fate == replace) && p.created[c.Name] == 0 {
 		p.created[c.Name] = p.add(p.creation(c, v), v.why, p.beforeCreate(c)...)
 	}
 	if c.Service == p.options.Except {
 		p.beforeStart(c)
 	}
+	if v.fate == amend {
+		p.add(p.update(c, p.have[c.Name]), v.why, p.resources(c)...)
+		return
+	}
 	if v.fate == keep || p.options.NoStart {
 		return
 	}
-	after := []int{p.created[c.Name], p.stopped[c.Name]}
-	if p.created[c.Name] != 0 {
-		after = after[:1]
+	after := append([]int{p.created[c.Name], p.surplus[c.Name]}, p.beforeStart(c)...)
+	switch {
+	case p.early[c.Name]:
+		after = append(after, p.removed[c.Name])
+		after = append(after, p.resources(c)...)
+	case p.created[c.Name] == 0:
+		after = append(after, p.stopped[c.Name])
 	}
-	after = append(after, p.beforeStart(c)...)
+	after = p.before(c, after)
 	do := StartContainer{Name: c.Name, Service: c.Service, Restart: v.fate == restart}
 	p.started[c.Name] = p.add(do, v.why, after...)
 }
@@ -209,7 +221,24 @@ func anonymous(c engine.Container) map[string]string {
 
 // beforeCreate is what must be there before the container's record is written.
 func (p *planner) beforeCreate(c Container) []int {
-	after := []int{p.removed[c.Name], p.image[c.Spec.Image]}
+	after := append([]int{p.removed[c.Name], p.surplus[c.Name]}, p.images(c)...)
+	return append(append(after, p.resources(c)...), p.joinees(c)...)
+}
+
+// images are the steps that bring the images of a container.
+func (p *planner) images(c Container) []int {
+	after := []int{p.image[c.Spec.Image]}
+	for _, m := range c.Spec.Mounts {
+		if m.Type == engine.MountImage {
+			after = append(after, p.image[m.Source])
+		}
+	}
+	return after
+}
+
+// resources are the steps that make the networks and volumes of a container.
+func (p *planner) resources(c Container) []int {
+	var after []int
 	for _, e := range c.Spec.Endpoints {
 		after = append(after, p.network[e.Network])
 	}
@@ -218,6 +247,12 @@ func (p *planner) beforeCreate(c Container) []int {
 			after = append(after, p.volume[m.Source])
 		}
 	}
+	return after
+}
+
+// joinees are the steps that make the containers whose namespaces c shares.
+func (p *planner) joinees(c Container) []int {
+	var after []int
 	for _, s := range c.Joins {
 		if first := p.first(s); first != "" {
 			after = append(after, p.created[first])

@@ -2,6 +2,7 @@ package reconcile
 
 import (
 	"slices"
+	"strings"
 
 	"github.com/davit-run/davit/engine"
 )
@@ -117,10 +118,20 @@ func (p *planner) planImages() {
 		return
 	}
 	for _, i := range p.desired.Images {
-		if p.image[i.Ref] == 0 && slices.ContainsFunc(p.wanted, func(c Container) bool { return c.Spec.Image == i.Ref }) {
+		if p.image[i.Ref] == 0 && slices.ContainsFunc(p.wanted, func(c Container) bool { return needsImage(c, i.Ref) }) {
 			p.planImage(i)
 		}
 	}
+}
+
+// needsImage says whether a container stands on an image or mounts it.
+func needsImage(c Container, ref string) bool {
+	if slices.ContainsFunc(c.PreStart, func(h Container) bool { return needsImage(h, ref) }) {
+		return true
+	}
+	return c.Spec.Image == ref || slices.ContainsFunc(c.Spec.Mounts, func(m engine.Mount) bool {
+		return m.Type == engine.MountImage && m.Source == ref
+	})
 }
 
 func (p *planner) planImage(i Image) {
@@ -135,8 +146,8 @@ func (p *planner) planImage(i Image) {
 		p.build(i, "asked to build")
 	case build && policy == "build":
 		p.build(i, "its pull_policy is build")
-	case policy == "always" || refreshes(policy):
-		p.pull(i, policy, "its pull policy is "+policy, build || present && refreshes(policy))
+	case policy == "always" || p.due(i, policy):
+		p.pull(i, policy, "its pull policy is "+policy, build || present && Refreshes(policy))
 		if build && !present {
 			p.build(i, "the image may not be in a registry", p.image[i.Ref])
 			p.steps[p.image[i.Ref]-1].Do = BuildImage{Service: i.Service, Ref: i.Ref, Fallback: true}
@@ -149,10 +160,22 @@ func (p *planner) planImage(i Image) {
 	}
 }
 
-// refreshes says whether a policy looks for a newer image now and then: daily,
-// weekly, every_DURATION.
-func refreshes(policy string) bool {
-	return policy == "daily" || policy == "weekly" || len(policy) > 6 && policy[:6] == "every_"
+// Refreshes says whether a policy looks for a newer image now and then:
+// refresh, daily, weekly, every_DURATION.
+func Refreshes(policy string) bool {
+	return policy == "refresh" || policy == "daily" || policy == "weekly" || strings.HasPrefix(policy, "every_")
+}
+
+// due says whether a policy that looks now and then has to look now: the image
+// is missing, or was last looked for longer ago than the policy allows.
+func (p *planner) due(i Image, policy string) bool {
+	if !Refreshes(policy) {
+		return false
+	}
+	if p.actual.Images[i.Ref] == "" {
+		return true
+	}
+	return p.options.Now.Sub(p.actual.Pulled[i.Ref]) >= i.RefreshAfter
 }
 
 func (p *planner) build(i Image, why string, after ...int) {

@@ -40,8 +40,8 @@ type (
 	// RemoveImage takes an image's name away, and the image with its last.
 	RemoveImage struct{ Ref string }
 	// CreateContainer writes a container's record. Replaces names the one whose
-	// place, and anonymous volumes unless Renew is set, it takes; that one has
-	// been removed before.
+	// place, and anonymous volumes unless Renew is set, it takes; that one is
+	// removed afterwards, so that one record always refers to the volumes.
 	CreateContainer struct {
 		Name     string
 		Service  string
@@ -55,6 +55,12 @@ type (
 		Inherit map[string]string
 		// AutoRemove removes the container when it exits (run --rm).
 		AutoRemove bool
+	}
+	// UpdateContainer changes the networks, names, ports and name servers of a
+	// container that runs, to those of Spec.
+	UpdateContainer struct {
+		ID, Name, Service string
+		Spec              engine.Spec
 	}
 	// StartContainer starts its process.
 	StartContainer struct {
@@ -75,6 +81,7 @@ type (
 	// UnpauseContainer lets them go on.
 	UnpauseContainer struct{ ID, Name, Service string }
 	// RemoveContainer takes it away whole; Volumes: its anonymous volumes too.
+	// Without an ID it is the one of that name that the plan made.
 	RemoveContainer struct {
 		ID, Name, Service string
 		Volumes           bool
@@ -86,6 +93,7 @@ type (
 		Condition string
 		Optional  bool
 		For       string // the dependant, for messages
+		Hook      bool   // it is a pre_start hook of For
 	}
 )
 
@@ -97,6 +105,7 @@ func (CreateVolume) action()     {}
 func (RemoveVolume) action()     {}
 func (RemoveImage) action()      {}
 func (CreateContainer) action()  {}
+func (UpdateContainer) action()  {}
 func (StartContainer) action()   {}
 func (StopContainer) action()    {}
 func (RemoveContainer) action()  {}

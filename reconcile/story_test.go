@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/davit-run/davit/engine"
 	"github.com/rogpeppe/go-internal/txtar"
@@ -230,6 +231,11 @@ func readContainer(t *testing.T, name string, words []string) Container {
 			c.Joins = append(c.Joins, v)
 		case key == "after":
 			c.After = append(c.After, readDependency(v))
+		case key == "prestart":
+			h := Container{Name: name + "-pre-start-1", Service: c.Service, Number: c.Number}
+			h.Spec.Command = strings.Split(v, ",")
+			h.Spec.Labels = map[string]string{LabelOneOff: "True", LabelHook: "1"}
+			c.PreStart = append(c.PreStart, h)
 		case key == "once":
 			c.Once = true
 		default:
@@ -270,6 +276,8 @@ func (s *story) readActual(t *testing.T, words []string) {
 		s.actual.Volumes[name] = engine.Volume{Name: name, Project: "shop", Driver: "local"}
 	case "image":
 		s.actual.Images[name] = rest[0]
+	case "other":
+		s.actual.Others = map[string]string{name: rest[0]}
 	case "container":
 		s.actual.Containers = append(s.actual.Containers, readActualContainer(t, name, rest))
 	default:
@@ -298,6 +306,9 @@ func readActualContainer(t *testing.T, name string, words []string) ActualContai
 			a.Volumes = map[string]string{v: "anon-" + name}
 		case "oneoff":
 			oneoff = true
+		case "record": // one of two records of a name; the higher is the younger
+			n, _ := strconv.Atoi(v)
+			a.ID, a.Created = a.ID+"-"+v, time.Unix(int64(n), 0)
 		default:
 			def = append(def, w)
 		}
@@ -323,7 +334,10 @@ func readActualContainer(t *testing.T, name string, words []string) ActualContai
 
 // simulate is what the host looks like after a plan was applied.
 func simulate(a Actual, steps []Step) Actual {
-	out := Actual{maps.Clone(a.Networks), maps.Clone(a.Volumes), maps.Clone(a.Images), slices.Clone(a.Containers)}
+	out := Actual{
+		Networks: maps.Clone(a.Networks), Volumes: maps.Clone(a.Volumes), Images: maps.Clone(a.Images),
+		Pulled: a.Pulled, Containers: slices.Clone(a.Containers), Others: a.Others,
+	}
 	set := func(name string, change func(*ActualContainer)) {
 		for i := range out.Containers {
 			if out.Containers[i].Name == name {
@@ -349,6 +363,9 @@ func simulate(a Actual, steps []Step) Actual {
 			delete(out.Images, do.Ref)
 		case CreateContainer:
 			c := engine.Container{ID: "new-" + do.Name, Name: do.Name, Spec: do.Spec, ImageID: out.Images[do.Spec.Image], Volumes: do.Inherit}
+			if name, ok := strings.CutPrefix(c.Spec.NetworkMode, "container:"); ok && out.Others[name] != "" {
+				c.Spec.NetworkMode = "container:" + out.Others[name]
+			}
 			if service, ok := strings.CutPrefix(c.Spec.NetworkMode, "service:"); ok {
 				for _, x := range out.Containers {
 					if x.Service() == service {
@@ -361,6 +378,8 @@ func simulate(a Actual, steps []Step) Actual {
 			set(do.Name, func(c *ActualContainer) {
 				c.State = engine.State{Status: engine.Running, Health: &engine.Health{Status: "healthy"}}
 			})
+		case UpdateContainer:
+			set(do.Name, func(c *ActualContainer) { c.Spec = do.Spec })
 		case StopContainer:
 			set(do.Name, func(c *ActualContainer) { c.State = engine.State{Status: engine.Exited} })
 		case KillContainer:
@@ -370,7 +389,9 @@ func simulate(a Actual, steps []Step) Actual {
 		case UnpauseContainer:
 			set(do.Name, func(c *ActualContainer) { c.State.Status = engine.Running })
 		case RemoveContainer:
-			out.Containers = slices.DeleteFunc(out.Containers, func(c ActualContainer) bool { return c.ID == do.ID })
+			out.Containers = slices.DeleteFunc(out.Containers, func(c ActualContainer) bool {
+				return c.ID == do.ID || do.ID == "" && c.Name == do.Name
+			})
 		case Await:
 			for _, n := range do.Names {
 				set(n, func(c *ActualContainer) {

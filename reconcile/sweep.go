@@ -24,11 +24,31 @@ func (p *planner) sweep() {
 		return cmp.Or(cmp.Compare(a.Service(), b.Service()), cmp.Compare(b.Number(), a.Number()))
 	})
 	for _, a := range gone {
+		if p.have[a.Name].ID != a.ID {
+			p.drop(a)
+			continue
+		}
 		p.take(a, why[a.Name], false)
 	}
 }
 
+// drop removes a record whose place another one has. One that never ran takes
+// the anonymous volumes along that nobody else refers to.
+func (p *planner) drop(a ActualContainer) {
+	unused := a.State.Status == engine.Created
+	var after []int
+	if a.Alive() {
+		do := StopContainer{ID: a.ID, Name: a.Name, Service: a.Service(), Timeout: p.options.Timeout, Removal: true}
+		after = []int{p.add(do, "another record has its place")}
+	}
+	do := RemoveContainer{ID: a.ID, Name: a.Name, Service: a.Service(), Volumes: unused}
+	p.surplus[a.Name] = p.add(do, "another record has its place", after...)
+}
+
 func (p *planner) needless(a ActualContainer) string {
+	if p.have[a.Name].ID != a.ID && p.takes(a.Service()) {
+		return "another record has its place"
+	}
 	if Orphan(p.desired, a) {
 		if p.options.RemoveOrphans {
 			return "its service is not in the compose files"
@@ -89,6 +109,31 @@ func (p *planner) take(a ActualContainer, why string, volumes bool, after ...int
 	p.removed[a.Name] = p.add(do, why, after...)
 }
 
+// createEarly writes the records of replacing containers before the replaced
+// ones are touched: whatever ends davit in between, one of the two records
+// still refers to the anonymous volumes. Only where a named volume is made anew
+// the old container goes first, because nothing may refer to the volume then.
+func (p *planner) createEarly() {
+	for _, c := range p.wanted {
+		v := p.verdicts[c.Name]
+		if v.fate != replace || p.remakesVolume(c) {
+			continue
+		}
+		after := append(append([]int{p.surplus[c.Name]}, p.images(c)...), p.joinees(c)...)
+		p.early[c.Name] = true
+		p.created[c.Name] = p.add(p.creation(c, v), v.why, after...)
+	}
+}
+
+func (p *planner) remakesVolume(c Container) bool {
+	for _, m := range c.Spec.Mounts {
+		if m.Type == engine.MountVolume && p.volumeNews[m.Source] != "" {
+			return true
+		}
+	}
+	return false
+}
+
 // stopReplaced stops what is replaced or restarted, dependants before what
 // they depend on, and removes the former. An old container goes only when the
 // image of the new one is there.
@@ -99,7 +144,7 @@ func (p *planner) stopReplaced() {
 			continue
 		}
 		old := *p.have[c.Name]
-		after := append(p.dependantStops(c.Service), p.image[c.Spec.Image])
+		after := append(p.dependantStops(c.Service), p.image[c.Spec.Image], p.created[c.Name])
 		if v.fate == replace {
 			p.take(old, v.why, p.options.RenewAnonymous, after...)
 			continue

@@ -56,6 +56,8 @@ func phraseContainer(do Action) string {
 	switch do := do.(type) {
 	case CreateContainer:
 		return "create container " + do.Name + inherited(do)
+	case UpdateContainer:
+		return "update container " + do.Name
 	case StartContainer:
 		return "start container " + do.Name
 	case StopContainer:

@@ -48,7 +48,7 @@ func Start(desired Desired, actual Actual, options Options) []Step {
 			continue
 		}
 		do := StartContainer{Name: a.Name, Service: a.Service()}
-		p.started[a.Name] = p.add(do, "asked to start", p.ready(g, a)...)
+		p.started[a.Name] = p.add(do, "asked to start", p.before(p.wantedAs(a), p.ready(g, a))...)
 	}
 	return p.steps
 }
@@ -77,9 +77,21 @@ func Restart(desired Desired, actual Actual, options Options) []Step {
 	}
 	for _, a := range picked {
 		do := StartContainer{Name: a.Name, Service: a.Service(), Restart: true}
-		p.started[a.Name] = p.add(do, "asked to restart", append(p.ready(g, a), p.stopped[a.Name])...)
+		after := append(p.ready(g, a), p.stopped[a.Name])
+		p.started[a.Name] = p.add(do, "asked to restart", p.before(p.wantedAs(a), after)...)
 	}
 	return p.steps
+}
+
+// wantedAs is what the files ask of a container; without pre_start hooks when
+// there is no file at hand.
+func (p *planner) wantedAs(a ActualContainer) Container {
+	for _, c := range p.wanted {
+		if c.Name == a.Name {
+			return c
+		}
+	}
+	return Container{Name: a.Name, Service: a.Service()}
 }
 
 // ready returns the steps after which a container's dependencies are as far as

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/signal"
 	"strings"
+	"sync"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -51,7 +52,7 @@ func runAttach(ctx context.Context, g *globals, o attachOptions, service string)
 	if err != nil {
 		return err
 	}
-	s, err := g.find(ctx, []string{service})
+	s, err := g.glance(ctx, []string{service})
 	if err != nil {
 		return err
 	}
@@ -67,7 +68,13 @@ func runAttach(ctx context.Context, g *globals, o attachOptions, service string)
 	if err := f.open(journal.ReadOptions{Tail: 0, Follow: true}); err != nil {
 		return err
 	}
-	return f.stay(context.WithoutCancel(ctx))
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	go func() {
+		st, err := f.engine.Wait(ctx, f.session.name, a.ID)
+		f.ended <- ending{st, err}
+	}()
+	return f.stay(ctx)
 }
 
 // A foreground is one container joined to this terminal: its output here, what
@@ -81,6 +88,15 @@ type foreground struct {
 	proxy  bool // pass signals on
 	quiet  bool
 	reader *journal.Reader
+	away   bool // the person left, and the container runs on
+	ended  chan ending
+	seen   chan struct{} // closed when all output is on the terminal
+}
+
+// An ending is how a container in the foreground ended, or why nobody knows.
+type ending struct {
+	state engine.State
+	err   error
 }
 
 // open begins to read the container's output; it may not have started yet.
@@ -89,9 +105,38 @@ func (f *foreground) open(o journal.ReadOptions) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
+	f.ended, f.seen = make(chan ending, 2), make(chan struct{})
 	var err error
 	f.reader, err = journal.Open(dir, o)
 	return err
+}
+
+// hold has the container's end awaited before it is started, so that however
+// short its life is neither its status nor its output is missed.
+func (f *foreground) hold(ctx context.Context) error {
+	ready := make(chan struct{})
+	var once sync.Once
+	go func() {
+		err := f.engine.Hold(ctx, f.session.name, f.c.ID, func() { once.Do(func() { close(ready) }) }, func(st engine.State) error {
+			f.ended <- ending{state: st}
+			select {
+			case <-f.seen:
+			case <-ctx.Done():
+			}
+			return nil
+		})
+		if err != nil {
+			f.ended <- ending{err: err}
+		}
+	}()
+	select {
+	case <-ready:
+		return nil
+	case e := <-f.ended:
+		return e.err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // stay copies both ways until the container ends or the person leaves.
@@ -108,19 +153,11 @@ func (f *foreground) stay(ctx context.Context) error {
 		f.onSecond.Store(true)
 		defer f.proxySignals(ctx)()
 	}
-	type end struct {
-		state engine.State
-		err   error
-	}
-	ended := make(chan end, 1)
-	go func() {
-		st, err := f.engine.Wait(ctx, f.session.name, f.c.ID)
-		ended <- end{st, err}
-	}()
+	defer close(f.seen)
 	printed := make(chan error, 1)
 	go func() { printed <- f.print(ctx) }()
 	select {
-	case e := <-ended:
+	case e := <-f.ended:
 		f.reader.Finish()
 		if err := errors.Join(e.err, <-printed); err != nil {
 			return err
@@ -129,6 +166,7 @@ func (f *foreground) stay(ctx context.Context) error {
 			return exit{code: e.state.ExitCode}
 		}
 	case <-left:
+		f.away = true
 		cancel()
 		<-printed
 	}

@@ -208,7 +208,7 @@ func (a *attachment) take(ctx context.Context, n news) {
 		a.ended(ctx, n.id, *n.state)
 	case n.started != nil:
 		if c, ok := a.wanted[n.started.Name]; ok && a.applied && !a.stopping {
-			a.follow(ctx, n.started.ID, c.Name, journal.ReadOptions{Since: n.started.Time, Tail: -1, Follow: true})
+			a.follow(ctx, n.started.ID, c.Name, journal.ReadOptions{Tail: -1, Follow: true})
 		}
 	}
 }
@@ -269,8 +269,7 @@ func (a *attachment) ended(ctx context.Context, id string, st engine.State) {
 	}
 	delete(a.waiting, id)
 	if src := a.sources[id]; src != nil {
-		delete(a.sources, id)
-		src.finish(exitWord(st))
+		src.say(exitWord(st))
 	}
 	service := a.wanted[name].Service
 	if a.o.exitCodeFrom == service {
@@ -374,7 +373,7 @@ func (a *attachment) others(ctx context.Context) error {
 	}
 	for _, c := range actual.Containers {
 		if _, ok := a.wanted[c.Name]; ok && c.Alive() {
-			a.follow(ctx, c.ID, c.Name, journal.ReadOptions{Since: c.State.StartedAt, Tail: -1, Follow: true})
+			a.follow(ctx, c.ID, c.Name, journal.ReadOptions{Tail: -1, Follow: true})
 		}
 	}
 	return nil

@@ -2,17 +2,15 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"os"
 	"slices"
-	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/davit-run/davit/cmd/render"
-	"github.com/davit-run/davit/engine"
 	"github.com/davit-run/davit/engine/build"
-	"github.com/davit-run/davit/project"
+	"github.com/davit-run/davit/engine/local"
 	"github.com/davit-run/davit/reconcile"
 )
 
@@ -23,20 +21,21 @@ type buildOptions struct {
 	quiet               bool
 	progress            string
 	ssh                 string
+	check, push         bool
 }
 
 func newBuild(g *globals) *cobra.Command {
 	var o buildOptions
 	var ignored struct {
-		builder, memory, provenance, sbom                     string
-		check, compress, forceRm, noRm, parallel, print, push bool
+		builder, memory, provenance, sbom        string
+		compress, forceRm, noRm, parallel, print bool
 	}
 	c := &cobra.Command{
 		Use:   "build [OPTIONS] [SERVICE...]",
 		Short: "Build or rebuild services",
 		RunE: func(c *cobra.Command, args []string) error {
-			for _, name := range []string{"check", "print", "push", "memory", "sbom", "provenance"} {
-				if c.Flags().Changed(name) {
+			for _, name := range []string{"print", "sbom", "provenance"} {
+				if v := c.Flags().Lookup(name); v.Changed && v.Value.String() != "false" {
 					return fmt.Errorf("build --%s is not something davit does", name)
 				}
 			}
@@ -55,9 +54,9 @@ func newBuild(g *globals) *cobra.Command {
 	f.StringVarP(&ignored.memory, "memory", "m", "", "Set memory limit for the build container. Not supported by BuildKit.")
 	f.StringVar(&ignored.provenance, "provenance", "", "Add a provenance attestation")
 	f.StringVar(&ignored.sbom, "sbom", "", "Add a SBOM attestation")
-	f.BoolVar(&ignored.check, "check", false, "Check build configuration")
+	f.BoolVar(&o.check, "check", false, "Check build configuration")
 	f.BoolVar(&ignored.print, "print", false, "Print equivalent bake file")
-	f.BoolVar(&ignored.push, "push", false, "Push service images")
+	f.BoolVar(&o.push, "push", false, "Push service images")
 	f.BoolVar(&ignored.compress, "compress", true, "Compress the build context using gzip. DEPRECATED")
 	f.BoolVar(&ignored.forceRm, "force-rm", true, "Always remove intermediate containers. DEPRECATED")
 	f.BoolVar(&ignored.noRm, "no-rm", false, "Do not remove intermediate containers after a successful build. DEPRECATED")
@@ -93,10 +92,55 @@ func runBuild(ctx context.Context, g *globals, o buildOptions, services []string
 		s.say("No services to build")
 		return nil
 	}
-	if s.dryRun {
+	switch {
+	case o.check:
+		return s.checkBuilds(ctx, steps)
+	case s.dryRun:
 		return render.Plan(s.out, steps)
 	}
-	return s.applyImages(ctx, "build", steps)
+	if err := s.applyImages(ctx, "build", steps); err != nil || !o.push {
+		return err
+	}
+	return s.pushBuilt(ctx, steps)
+}
+
+// checkBuilds lints the Dockerfiles of services and builds nothing.
+func (s *session) checkBuilds(ctx context.Context, steps []reconcile.Step) error {
+	clean := true
+	for _, x := range steps {
+		svc, err := s.project.Service(x.Do.(reconcile.BuildImage).Service)
+		if err != nil {
+			return err
+		}
+		r, err := s.host.request(svc)
+		if err != nil {
+			return err
+		}
+		text, _, ok, err := s.engine.AskDockerfile(ctx, r, build.CallCheck, local.RegistryOptions{Insecure: s.insecure})
+		if err != nil {
+			return fmt.Errorf("check %s: %w", svc.Name, err)
+		}
+		clean = clean && ok
+		if _, err := s.out.Write(text); err != nil {
+			return err
+		}
+	}
+	if !clean {
+		return errors.New("the check found mistakes")
+	}
+	return nil
+}
+
+func (s *session) pushBuilt(ctx context.Context, steps []reconcile.Step) error {
+	for _, x := range steps {
+		ref := x.Do.(reconcile.BuildImage).Ref
+		digest, err := s.engine.Push(ctx, ref, local.RegistryOptions{Insecure: s.insecure})
+		if err != nil {
+			return err
+		}
+		s.say(" Image %s Pushed %s", ref, digest)
+	}
+	return nil
 }
 
 // applyImages runs image steps. On a terminal the builds' own progress is
@@ -112,6 +156,9 @@ func (s *session) applyImages(ctx context.Context, verb string, steps []reconcil
 	mode := s.progress
 	if mode == "" {
 		mode = render.Auto
+	}
+	if s.quietBuild {
+		mode = render.Quiet
 	}
 	shown := mode
 	if mode == render.Auto && isTerminal(s.globals.err) {
@@ -143,107 +190,4 @@ func (s *session) tellBuilt(steps []reconcile.Step) {
 			s.say(" Image %s Built", b.Ref)
 		}
 	}
-}
-
-// BuildImage builds a service's image as its build section says.
-func (h *host) BuildImage(ctx context.Context, do reconcile.BuildImage) error {
-	svc, err := h.session.project.Service(do.Service)
-	if err != nil {
-		return err
-	}
-	r, err := h.request(svc)
-	if err != nil {
-		return err
-	}
-	names := append([]string{do.Ref}, svc.Build.Tags...)
-	d := h.display
-	if d == nil {
-		_, err = h.Engine.Build(ctx, r, names, nil)
-		return err
-	}
-	if _, err = h.Engine.Build(ctx, r, names, d.Report); err != nil {
-		return d.Explain(err)
-	}
-	return nil
-}
-
-// request is a build section as the builder takes it, with the flags of build
-// over it.
-func (h *host) request(svc *project.Service) (build.Request, error) {
-	b := svc.Build
-	r := build.Request{
-		Context: b.Context, Dockerfile: b.Dockerfile, Inline: b.DockerfileInline, Contexts: b.AdditionalContexts,
-		Args: map[string]string{}, Labels: b.Labels, Target: b.Target, Platform: svc.Platform,
-		NoCache: b.NoCache || h.build.noCache, NoCacheFor: b.NoCacheFilter, Pull: b.Pull || h.build.pull,
-		Network: b.Network, ShmSize: b.ShmSize, Secrets: map[string]build.SecretSource{}, SSH: map[string]string{},
-		Insecure: b.Privileged || slices.Contains(b.Entitlements, "security.insecure"),
-		HostNet:  b.Network == "host" || slices.Contains(b.Entitlements, "network.host"),
-		Parallel: max(h.session.parallel, 0),
-	}
-	for name, value := range b.Args {
-		if value != nil {
-			r.Args[name] = *value
-		} else if v, ok := h.session.project.Environment[name]; ok {
-			r.Args[name] = v
-		}
-	}
-	for _, a := range h.build.args {
-		name, value, given := strings.Cut(a, "=")
-		if !given {
-			if value, given = os.LookupEnv(name); !given {
-				continue
-			}
-		}
-		r.Args[name] = value
-	}
-	for host, addresses := range b.ExtraHosts {
-		for _, a := range addresses {
-			r.ExtraHosts = append(r.ExtraHosts, host+":"+a)
-		}
-	}
-	slices.Sort(r.ExtraHosts)
-	r.Ulimits = buildUlimits(b.Ulimits)
-	for _, key := range b.SSH {
-		r.SSH[key.ID] = agent(key.Path)
-	}
-	if h.build.ssh != "" {
-		id, path, _ := strings.Cut(h.build.ssh, "=")
-		r.SSH[id] = agent(path)
-	}
-	return r, h.buildSecrets(b, r.Secrets)
-}
-
-func agent(path string) string {
-	if path == "" {
-		return os.Getenv("SSH_AUTH_SOCK")
-	}
-	return path
-}
-
-func buildUlimits(all map[string]*project.Ulimit) []engine.Ulimit {
-	var out []engine.Ulimit
-	for name, u := range all {
-		l := engine.Ulimit{Name: name, Soft: int64(u.Soft), Hard: int64(u.Hard)}
-		if u.Single != 0 {
-			l.Soft, l.Hard = int64(u.Single), int64(u.Single)
-		}
-		out = append(out, l)
-	}
-	slices.SortFunc(out, func(a, b engine.Ulimit) int { return strings.Compare(a.Name, b.Name) })
-	return out
-}
-
-func (h *host) buildSecrets(b *project.Build, into map[string]build.SecretSource) error {
-	for _, use := range b.Secrets {
-		f := h.session.project.Secrets[use.Source]
-		if f == nil {
-			return fmt.Errorf("build secret %s is not declared in the files", use.Source)
-		}
-		id := use.Target
-		if id == "" {
-			id = use.Source
-		}
-		into[id] = build.SecretSource{File: f.File, Env: f.Environment}
-	}
-	return nil
 }

@@ -39,7 +39,7 @@ func newEvents(g *globals) *cobra.Command {
 
 // runEvents prints what happens in the project from now on.
 func runEvents(ctx context.Context, g *globals, o eventsOptions, services []string) error {
-	s, err := g.find(ctx, services)
+	s, err := g.glance(ctx, services)
 	if err != nil {
 		return err
 	}

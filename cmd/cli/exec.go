@@ -52,7 +52,7 @@ func newExec(g *globals) *cobra.Command {
 // takes this process's place, so that signals, terminal and exit status are
 // its own.
 func runExec(ctx context.Context, g *globals, o execOptions, service string, args []string) error {
-	s, err := g.find(ctx, []string{service})
+	s, err := g.glance(ctx, []string{service})
 	if err != nil {
 		return err
 	}

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/davit-run/davit/cmd/render"
 	"github.com/davit-run/davit/engine"
 	"github.com/davit-run/davit/engine/build"
 	"github.com/davit-run/davit/engine/keeper/wire"
@@ -22,7 +23,12 @@ type host struct {
 	*local.Engine
 	session *session
 	build   buildOptions
-	display *build.Display // of the builds under way; nil: nobody looks
+	built   built           // by this command
+	display *build.Display  // of the builds under way; nil: nobody looks
+	show    render.Progress // of the plan under way; nil: nobody looks
+	quiet   bool            // pulls tell no details
+	// newVolumes makes volumes even where Docker holds one of the name.
+	newVolumes bool
 }
 
 var _ apply.Engine = (*host)(nil)

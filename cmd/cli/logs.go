@@ -3,13 +3,11 @@ package cli
 import (
 	"context"
 	"fmt"
-	"slices"
 	"strconv"
 	"time"
 
 	"github.com/spf13/cobra"
 
-	"github.com/davit-run/davit/engine"
 	"github.com/davit-run/davit/logs/journal"
 	"github.com/davit-run/davit/reconcile"
 )
@@ -91,7 +89,7 @@ func runLogs(ctx context.Context, g *globals, o logsOptions, services []string) 
 	if err != nil {
 		return err
 	}
-	s, err := g.find(ctx, services)
+	s, err := g.glance(ctx, services)
 	if err != nil {
 		return err
 	}
@@ -111,14 +109,14 @@ func runLogs(ctx context.Context, g *globals, o logsOptions, services []string) 
 	for _, a := range list {
 		st.name(s.label(a.Name))
 	}
-	f := &logFollower{session: s, stream: st, services: services, known: map[string]bool{}}
+	f := newLogFollower(s, st, services, o.index)
 	for _, a := range list {
 		if err := f.add(ctx, a, read); err != nil {
 			return err
 		}
 	}
-	if o.follow && o.index == 0 {
-		go f.newcomers(ctx)
+	if o.follow {
+		go f.run(ctx)
 	} else {
 		st.mux.Finish()
 	}
@@ -151,88 +149,4 @@ func (s *session) pick(service string, index int) (reconcile.ActualContainer, er
 		return reconcile.ActualContainer{}, fmt.Errorf("service %q has no container #%d", service, index)
 	}
 	return reconcile.ActualContainer{}, fmt.Errorf("service %q is not running", service)
-}
-
-// A logFollower has the containers of a project come and go under logs -f.
-type logFollower struct {
-	*session
-	stream   *stream
-	services []string
-	known    map[string]bool // ids that are followed
-}
-
-// add prints a container's output; one that is followed ends with it.
-func (f *logFollower) add(ctx context.Context, a reconcile.ActualContainer, o journal.ReadOptions) error {
-	f.known[a.ID] = true
-	src, err := f.stream.add(a.ID, a.Name, o)
-	if err != nil {
-		return err
-	}
-	if !o.Follow {
-		return nil
-	}
-	if !a.Alive() {
-		src.finish("")
-		return nil
-	}
-	go func() {
-		st, err := f.engine.Wait(ctx, f.session.name, a.ID)
-		word := ""
-		if err == nil {
-			word = exitWord(st)
-		}
-		src.finish(word)
-	}()
-	return nil
-}
-
-// newcomers follows containers that are started later, as scaling and
-// replacing do, and ends the stream once none is left.
-func (f *logFollower) newcomers(ctx context.Context) {
-	defer f.stream.mux.Finish()
-	gone, stop := context.WithCancel(ctx)
-	defer stop()
-	_ = f.engine.Watch(gone, f.session.name, func() {
-		if !f.anyAlive(ctx) {
-			stop()
-		}
-	}, func(e engine.Event) error {
-		if e.Action == "die" || e.Action == "destroy" {
-			delete(f.known, e.ID)
-		}
-		if e.Action == "start" && !f.known[e.ID] {
-			f.join(ctx, e)
-		}
-		if e.Action != "start" && !f.anyAlive(ctx) {
-			return context.Canceled
-		}
-		return nil
-	})
-}
-
-func (f *logFollower) join(ctx context.Context, e engine.Event) {
-	all, err := f.engine.Containers(ctx, f.session.name)
-	if err != nil {
-		return
-	}
-	for _, c := range all {
-		a := reconcile.ActualContainer{Container: c.Container, State: c.State}
-		if c.ID == e.ID && !a.OneOff() && (len(f.services) == 0 || slices.Contains(f.services, a.Service())) {
-			_ = f.add(ctx, a, journal.ReadOptions{Since: e.Time, Tail: -1, Follow: true})
-		}
-	}
-}
-
-func (f *logFollower) anyAlive(ctx context.Context) bool {
-	all, err := f.engine.Containers(ctx, f.session.name)
-	if err != nil {
-		return false
-	}
-	for _, c := range all {
-		a := reconcile.ActualContainer{Container: c.Container, State: c.State}
-		if a.Alive() && !a.OneOff() && (len(f.services) == 0 || slices.Contains(f.services, a.Service())) {
-			return true
-		}
-	}
-	return false
 }

@@ -34,7 +34,7 @@ func newPort(g *globals) *cobra.Command {
 
 // runPort prints where a container's port is published, or all of them.
 func runPort(ctx context.Context, g *globals, o portOptions, args []string) error {
-	s, err := g.find(ctx, args[:1])
+	s, err := g.glance(ctx, args[:1])
 	if err != nil {
 		return err
 	}

@@ -74,7 +74,11 @@ func runPs(ctx context.Context, g *globals, o psOptions, services []string) erro
 	if err := o.settle(); err != nil {
 		return err
 	}
-	s, err := g.find(ctx, services)
+	look := g.glance
+	if !o.orphans { // who is one, the files say
+		look = g.find
+	}
+	s, err := look(ctx, services)
 	if err != nil {
 		return err
 	}

@@ -38,6 +38,7 @@ type globals struct {
 
 	in       *os.File
 	out, err *os.File
+	status   *os.File // progress goes there: err, or out when the environment says so
 
 	// onSecond says that a second Ctrl-C is somebody else's business.
 	onSecond atomic.Bool
@@ -76,7 +77,7 @@ func Main(args []string) int {
 	root.SetArgs(args)
 	root.SetOut(g.out)
 	root.SetErr(g.err)
-	return g.status(ctx, root.ExecuteContext(ctx), args)
+	return g.finish(ctx, root.ExecuteContext(ctx), args)
 }
 
 // interruptible returns a context that ends with the first SIGINT or SIGTERM;
@@ -96,8 +97,8 @@ func (g *globals) interruptible() (context.Context, func()) {
 	return ctx, cancel
 }
 
-// status prints what went wrong and turns it into an exit status.
-func (g *globals) status(ctx context.Context, err error, args []string) int {
+// finish prints what went wrong and turns it into an exit status.
+func (g *globals) finish(ctx context.Context, err error, args []string) int {
 	var e exit
 	switch {
 	case err == nil:
@@ -222,8 +223,9 @@ func (g *globals) settle() error {
 	if g.parallel < 1 {
 		g.parallel = envInt("COMPOSE_PARALLEL_LIMIT", -1)
 	}
-	if os.Getenv("COMPOSE_STATUS_STDOUT") == "1" {
-		g.err = g.out
+	g.status = g.err
+	if envBool("COMPOSE_STATUS_STDOUT", false) {
+		g.status = g.out
 	}
 	return nil
 }

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/spf13/cobra"
@@ -74,6 +75,7 @@ func runRun(ctx context.Context, g *globals, o runOptions, service string, args 
 		return err
 	}
 	defer s.close()
+	s.quietPull, s.quietBuild = o.quietPull, o.quietBuild
 	if s.project.Jobs[service] != nil {
 		return fmt.Errorf("%s is a job: davit runs jobs by schedule, not by run", service)
 	}
@@ -146,8 +148,10 @@ func (s *session) foregroundRun(ctx context.Context, o runOptions, create, start
 	if f.keys, err = detachKeys(""); err != nil {
 		return err
 	}
+	inner, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
 	if !o.detach {
-		if err := f.open(journal.ReadOptions{Tail: -1, Follow: true}); err != nil {
+		if err := errors.Join(f.open(journal.ReadOptions{Tail: -1, Follow: true}), f.hold(inner)); err != nil {
 			return err
 		}
 	}
@@ -161,5 +165,17 @@ func (s *session) foregroundRun(ctx context.Context, o runOptions, create, start
 		_, err := fmt.Fprintln(s.out, draft.Name)
 		return err
 	}
-	return f.stay(context.WithoutCancel(ctx))
+	return f.gone(inner, o.rm, f.stay(inner))
+}
+
+// gone returns once a container that removes itself is removed; a person who
+// left it running has err nil and no ending to wait for.
+func (f *foreground) gone(ctx context.Context, rm bool, err error) error {
+	if !rm || f.away {
+		return err
+	}
+	if rerr := f.engine.RemoveContainer(ctx, f.session.name, f.c.ID, true); rerr != nil && err == nil {
+		return rerr
+	}
+	return err
 }

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"os"
 	"slices"
+	"strings"
+	"sync"
 	"time"
 
 	"github.com/davit-run/davit/cmd/render"
@@ -21,14 +23,16 @@ import (
 // A session is one command at work on one project of one host.
 type session struct {
 	*globals
-	engine  *local.Engine
-	host    *host
-	name    string           // of the project
-	project *project.Project // nil when there is no file at hand
-	desired reconcile.Desired
-	actual  reconcile.Actual
-	unlock  func()
-	makes   bool // containers may be made: the key of secrets is needed
+	engine                *local.Engine
+	host                  *host
+	name                  string           // of the project
+	project               *project.Project // nil when there is no file at hand
+	desired               reconcile.Desired
+	actual                reconcile.Actual
+	unlock                func()
+	warned                sync.Map
+	quietPull, quietBuild bool // images come without progress
+	makes                 bool // containers may be made: the key of secrets is needed
 }
 
 // open reaches the host, without a project yet.
@@ -43,7 +47,16 @@ func (g *globals) open() (*session, error) {
 	e := local.Open(layout)
 	s := &session{globals: g, engine: e, unlock: func() {}}
 	s.host = &host{Engine: e, session: s}
+	e.OnWarning(s.warn)
 	return s, nil
+}
+
+// warn tells a person, once for each container and matter, what the engine has
+// to say about it.
+func (s *session) warn(container, what string) {
+	if _, told := s.warned.LoadOrStore(container+what, true); !told {
+		s.say("davit: warning: %s: %s", container, what)
+	}
 }
 
 func (s *session) close() {
@@ -207,8 +220,27 @@ func (s *session) observe(ctx context.Context) error {
 	if a.Images, err = s.engine.Images(ctx, s.references()); err != nil {
 		return err
 	}
+	a.Pulled = s.engine.Asked(s.aging())
+	a.Others = s.others(ctx)
 	s.actual = a
 	return nil
+}
+
+// others are the ids of the containers that definitions join by name.
+func (s *session) others(ctx context.Context) map[string]string {
+	found := map[string]string{}
+	for _, c := range s.desired.Containers {
+		for _, mode := range []string{c.Spec.NetworkMode, c.Spec.Security.IPC, c.Spec.Security.PID} {
+			name, ok := strings.CutPrefix(mode, "container:")
+			if !ok || found[name] != "" {
+				continue
+			}
+			if id, err := s.engine.Find(ctx, name); err == nil {
+				found[name] = id
+			}
+		}
+	}
+	return found
 }
 
 func (s *session) networks(ctx context.Context) (map[string]engine.Network, error) {
@@ -255,6 +287,17 @@ func (s *session) references() []string {
 	return refs
 }
 
+// aging are the images that are looked for again after a while.
+func (s *session) aging() []string {
+	var refs []string
+	for _, i := range s.desired.Images {
+		if reconcile.Refreshes(i.PullPolicy) {
+			refs = append(refs, i.Ref)
+		}
+	}
+	return refs
+}
+
 // containers are the project's own, of the named services; one-offs only when
 // asked for.
 func (s *session) containers(services []string, oneOffs bool) []reconcile.ActualContainer {
@@ -276,21 +319,43 @@ func (s *session) apply(ctx context.Context, verb string, steps []reconcile.Step
 	if len(steps) == 0 {
 		return nil
 	}
-	show, err := render.NewProgress(s.progress, verb, s.globals.err, s.colour(s.globals.err))
+	show, err := render.NewProgress(s.progress, verb, s.status, s.colour(s.status))
 	if err != nil {
 		return err
 	}
 	defer show.Close()
+	s.host.show = show
+	defer func() { s.host.show = nil }()
 	return s.run(ctx, steps, show.Report)
 }
 
 // run runs a plan and tells report of it.
 func (s *session) run(ctx context.Context, steps []reconcile.Step, report func(apply.Event)) error {
+	gone := map[string]bool{} // two may have one name: the one that stays counts
+	for _, step := range steps {
+		if do, ok := step.Do.(reconcile.RemoveContainer); ok {
+			gone[do.ID] = true
+		}
+	}
 	ids := make(map[string]string, len(s.actual.Containers))
 	for _, c := range s.actual.Containers {
-		ids[c.Name] = c.ID
+		if ids[c.Name] == "" || !gone[c.ID] {
+			ids[c.Name] = c.ID
+		}
 	}
-	return apply.Steps(ctx, s.host, steps, apply.Options{Project: s.name, Parallel: s.parallel, IDs: ids, Report: report})
+	return apply.Steps(ctx, s.host, steps, apply.Options{Project: s.name, Parallel: s.parallel, IDs: ids, Report: s.quietly(report)})
+}
+
+// quietly leaves out what --quiet-pull and --quiet-build ask not to see;
+// failures are shown all the same.
+func (s *session) quietly(report func(apply.Event)) func(apply.Event) {
+	return func(e apply.Event) {
+		pulls, builds := strings.HasPrefix(e.Word, "Pull"), strings.HasPrefix(e.Word, "Buil")
+		if e.Kind == "Image" && e.Err == nil && (s.quietPull && pulls || s.quietBuild && builds) {
+			return
+		}
+		report(e)
+	}
 }
 
 // seconds is a --timeout flag as the engine takes it; nil when it was not set.

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/davit-run/davit/engine"
@@ -84,7 +85,7 @@ func (st *stream) add(id, name string, o journal.ReadOptions) (*source, error) {
 	if err != nil {
 		return nil, err
 	}
-	src := &source{Reader: r, last: make(chan string, 1)}
+	src := newSource(r)
 	label := st.session.label(name)
 	st.name(label)
 	st.mux.Add(label, src)
@@ -119,33 +120,80 @@ func (st *stream) close() error {
 	return err
 }
 
-// A source is a container's log whose last line is davit's own.
+// A source is a container's log with words of davit's own between its lines.
 type source struct {
 	*journal.Reader
-	last chan string
+	words chan string
+	held  string // a word that comes after the lines that are there
+
+	mu   sync.Mutex
+	wake chan<- struct{}
+}
+
+func newSource(r *journal.Reader) *source {
+	return &source{Reader: r, words: make(chan string, 64)}
+}
+
+// say puts a line of davit's behind what the container has written by now.
+func (s *source) say(word string) {
+	select {
+	case s.words <- word:
+	default: // nobody reads: the terminal is stopped
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.wake != nil {
+		select {
+		case s.wake <- struct{}{}:
+		default:
+		}
+	}
 }
 
 // finish ends the source behind what is there already and, when word is not
 // empty, a last line that says so.
 func (s *source) finish(word string) {
-	s.last <- word
+	if word != "" {
+		s.say(word)
+	}
 	s.Reader.Finish()
 }
 
-// Poll returns the next line of the log, then the last word.
+// Notify has c told of new lines and of new words.
+func (s *source) Notify(c chan<- struct{}) {
+	s.mu.Lock()
+	s.wake = c
+	s.mu.Unlock()
+	s.Reader.Notify(c)
+}
+
+// Poll returns the next line of the log and, behind those that were written
+// before it was said, the next word.
 func (s *source) Poll() (logs.Line, bool, error) {
+	s.listen()
 	l, ok, err := s.Reader.Poll()
-	if !errors.Is(err, io.EOF) {
+	if ok || err != nil && !errors.Is(err, io.EOF) {
 		return l, ok, err
 	}
+	if err != nil {
+		s.listen() // said while the end was found
+	}
+	if s.held == "" {
+		return l, false, err
+	}
+	l = logs.Line{Stream: logs.Notice, Time: time.Now(), Text: []byte(s.held)}
+	s.held = ""
+	return l, true, nil
+}
+
+func (s *source) listen() {
+	if s.held != "" {
+		return
+	}
 	select {
-	case word := <-s.last:
-		if word != "" {
-			return logs.Line{Stream: logs.Notice, Time: time.Now(), Text: []byte(word)}, true, nil
-		}
+	case s.held = <-s.words:
 	default:
 	}
-	return l, false, io.EOF
 }
 
 // exitWord tells how a container ended.

@@ -27,7 +27,7 @@ func newTop(g *globals) *cobra.Command {
 // runTop lists the processes of the project's containers, in the columns of
 // ps -ef.
 func runTop(ctx context.Context, g *globals, services []string) error {
-	s, err := g.find(ctx, services)
+	s, err := g.glance(ctx, services)
 	if err != nil {
 		return err
 	}

@@ -7,6 +7,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -33,7 +34,7 @@ type upOptions struct {
 // createOptions are the flags that up and create share.
 type createOptions struct {
 	build, noBuild, quietBuild, forceRecreate, noRecreate bool
-	removeOrphans, quietPull, yes                         bool
+	removeOrphans, quietPull, yes, newVolumes             bool
 	pull                                                  string
 	scale                                                 []string
 }
@@ -48,6 +49,7 @@ func (o *createOptions) bind(c *cobra.Command) {
 	f.BoolVar(&o.quietPull, "quiet-pull", false, "Pull without printing progress information")
 	f.StringVar(&o.pull, "pull", "policy", `Pull image before running ("always"|"missing"|"never")`)
 	f.StringArrayVar(&o.scale, "scale", nil, "Scale SERVICE to NUM instances. Overrides the scale setting in the Compose file if present.")
+	f.BoolVar(&o.newVolumes, "new-volumes", false, "Make empty volumes even where Docker on this host has data under their names")
 	f.BoolVarP(&o.yes, "yes", "y", false, `Assume "yes" as answer to all prompts and run non-interactively`)
 }
 
@@ -68,7 +70,7 @@ func (o createOptions) check() error {
 func (o createOptions) plan(services []string) reconcile.Options {
 	return reconcile.Options{
 		Services: services, ForceRecreate: o.forceRecreate, NoRecreate: o.noRecreate, RemoveOrphans: o.removeOrphans,
-		IgnoreOrphans: envBool("COMPOSE_IGNORE_ORPHANS", false), Build: o.build, NoBuild: o.noBuild, Pull: o.pull,
+		IgnoreOrphans: envBool("COMPOSE_IGNORE_ORPHANS", false), Build: o.build, NoBuild: o.noBuild, Pull: o.pull, Now: time.Now(),
 	}
 }
 
@@ -171,11 +173,13 @@ func runUp(ctx context.Context, g *globals, o upOptions, services []string) erro
 		return err
 	}
 	defer s.close()
+	s.quietPull, s.quietBuild = o.quietPull, o.quietBuild
 	if o.exitCodeFrom != "" {
 		if _, err := s.project.Service(o.exitCodeFrom); err != nil {
 			return err
 		}
 	}
+	s.host.quiet, s.host.newVolumes = o.quietPull, o.newVolumes
 	steps, err := s.prepare(ctx, o.plan(services), o.yes)
 	if err != nil {
 		return err
@@ -216,7 +220,7 @@ func (s *session) progressFor(verb string) (render.Progress, error) {
 	if s.dryRun {
 		mode = render.Quiet
 	}
-	return render.NewProgress(mode, verb, s.err, s.colour(s.err))
+	return render.NewProgress(mode, verb, s.status, s.colour(s.status))
 }
 
 func ready(o reconcile.Options) reconcile.Options {
@@ -238,6 +242,9 @@ func (s *session) prepare(ctx context.Context, o reconcile.Options, yes bool) ([
 	s.warnOrphans(o)
 	if s.dryRun {
 		return reconcile.Plan(s.desired, s.actual, o), nil
+	}
+	if err := s.checkPorts(reconcile.Plan(s.desired, s.actual, o)); err != nil {
+		return nil, err
 	}
 	if images := reconcile.Images(s.desired, s.actual, o); len(images) > 0 {
 		if err := s.applyImages(ctx, "up", images); err != nil {

@@ -27,7 +27,7 @@ func newWait(g *globals) *cobra.Command {
 // runWait prints how the containers of the services end, and ends with the
 // status of the last; 42 when waiting itself failed.
 func runWait(ctx context.Context, g *globals, down bool, services []string) error {
-	s, err := g.find(ctx, services)
+	s, err := g.glance(ctx, services)
 	if err != nil {
 		return err
 	}

@@ -48,15 +48,27 @@ func (c *containers) Start(ctx context.Context, l keeper.Launch) (keeper.Process
 		return nil, err
 	}
 	p, err := runtime.Start(ctx, runtime.Launch{
-		Layout: c.layout, Container: l.Container, NetNS: l.NetNS,
+		Layout: c.layout, Container: l.Container, NetNS: l.NetNS, HostMounts: hostMounts(l),
 		Stdin: l.Stdin, Stdout: l.Stdout, Stderr: l.Stderr, Joins: l.Joins,
-		CopyUp: func(root string) error { return c.copyUp(ctx, l.Container, root) },
+		ImageLayers: l.Container.MountLayers,
+		CopyUp:      func(root string) error { return c.copyUp(ctx, l.Container, root) },
 	})
 	if err != nil {
 		return nil, err
 	}
 	c.know(l.Container.ID, p)
 	return &process{p, c}, nil
+}
+
+// hostMounts is the host's mount namespace where a bind hands mounts on to the
+// host, which one found in the project's own cannot.
+func hostMounts(l keeper.Launch) *os.File {
+	for _, m := range l.Container.Spec.Mounts {
+		if m.Type == engine.MountBind && strings.Contains(m.Propagation, "shared") {
+			return l.HostMounts
+		}
+	}
+	return nil
 }
 
 // copyUp fills the container's empty volumes from its image.
@@ -219,6 +231,9 @@ func (p *process) Signal(s unix.Signal) error { return p.p.Signal(s) }
 func (p *process) KillAll() error             { return p.p.KillAll() }
 func (p *process) Pause() error               { return p.p.Pause() }
 func (p *process) Resume() error              { return p.p.Resume() }
+
+// Stats is what the container has used.
+func (p *process) Stats() (engine.Stats, error) { return p.p.Stats() }
 
 // OOMKilled is no where nobody knows.
 func (p *process) OOMKilled() bool {

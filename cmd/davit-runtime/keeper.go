@@ -72,6 +72,9 @@ func keep(layout store.Layout, project string) int {
 		return 1
 	}
 	say("%v", err)
+	if errors.Is(err, keeper.ErrReplaced) {
+		return 1
+	}
 	fds.ready(err)
 	return 1
 }

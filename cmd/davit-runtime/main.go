@@ -49,6 +49,8 @@ func run(args []string) int {
 		return runtime.ExecMain(args[1:])
 	case "step":
 		return stepMain(args[1:])
+	case "view":
+		return runtime.ViewMain(args[1:])
 	case "pid1":
 		return runtime.Pid1Main(args[1:])
 	case "version":

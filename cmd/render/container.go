@@ -71,7 +71,13 @@ func Command(c engine.Container) string {
 	if c.Spec.Command != nil || c.Spec.NoCommand {
 		args = c.Spec.Command
 	}
-	return strings.Join(append(slices.Clone(entry), args...), " ")
+	words := slices.Concat(entry, args)
+	for i, w := range words {
+		if i > 0 && strings.Contains(w, " ") {
+			words[i] = "'" + w + "'" // as Docker's daemon lists it
+		}
+	}
+	return strings.Join(words, " ")
 }
 
 func shorten(s string, n int) string {

@@ -40,6 +40,15 @@ type row struct {
 	begun, done time.Time
 	finished    bool
 	err         error
+	detail      string // how far it is
+}
+
+// text is the object and what is done to it.
+func (r *row) text() string {
+	if r.finished || r.detail == "" {
+		return r.label + " " + r.word
+	}
+	return r.label + " " + r.word + " " + r.detail
 }
 
 func newLive(verb string, out *os.File, colour bool) *live {
@@ -150,7 +159,7 @@ func (l *live) finished() int {
 func (l *live) widest(rows []*row) int {
 	n := 0
 	for _, r := range rows {
-		n = max(n, runewidth.StringWidth(r.label+" "+r.word))
+		n = max(n, runewidth.StringWidth(r.text()))
 	}
 	return n
 }
@@ -164,7 +173,7 @@ func (l *live) row(b *bytes.Buffer, r *row, label, width int, now time.Time) {
 	case r.finished:
 		mark, colour, end = "✔", "32", r.done
 	}
-	text := r.label + " " + r.word
+	text := r.text()
 	text += strings.Repeat(" ", max(0, label-runewidth.StringWidth(text)))
 	text = fmt.Sprintf(" %s %s %6.1fs", mark, text, max(0, end.Sub(r.begun).Seconds()))
 	l.line(b, runewidth.Truncate(text, width-1, "…"), colour)

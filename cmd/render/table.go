@@ -1,9 +1,12 @@
 package render
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"text/template"
@@ -69,9 +72,13 @@ func (t Table) printJSON(out io.Writer) error {
 	e := json.NewEncoder(out)
 	e.SetEscapeHTML(false)
 	if t.Array {
-		rows := t.Rows
-		if rows == nil {
-			rows = []map[string]any{}
+		rows := make([]json.RawMessage, 0, len(t.Rows))
+		for _, r := range t.Rows {
+			b, err := t.object(r)
+			if err != nil {
+				return err
+			}
+			rows = append(rows, b)
 		}
 		return e.Encode(rows)
 	}
@@ -81,6 +88,37 @@ func (t Table) printJSON(out io.Writer) error {
 		}
 	}
 	return nil
+}
+
+// object is a row as JSON: its columns first and in their order, as docker
+// compose prints its structs, then what else there is.
+func (t Table) object(row map[string]any) (json.RawMessage, error) {
+	keys := make([]string, 0, len(row))
+	for _, c := range t.Columns {
+		if _, ok := row[c.Key]; ok {
+			keys = append(keys, c.Key)
+		}
+	}
+	for _, k := range slices.Sorted(maps.Keys(row)) {
+		if !slices.Contains(keys, k) {
+			keys = append(keys, k)
+		}
+	}
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	for i, k := range keys {
+		b.WriteString([]string{"{", ","}[min(i, 1)])
+		if err := e.Encode(k); err != nil {
+			return nil, err
+		}
+		b.WriteByte(':')
+		if err := e.Encode(row[k]); err != nil {
+			return nil, err
+		}
+	}
+	b.WriteByte('}')
+	return b.Bytes(), nil
 }
 
 // escapes are the two that docker's formats know outside of actions.

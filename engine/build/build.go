@@ -15,6 +15,7 @@ import (
 	"github.com/moby/buildkit/client"
 	"github.com/moby/buildkit/exporter/containerimage/exptypes"
 	"github.com/moby/buildkit/frontend/dockerfile/builder"
+	gateway "github.com/moby/buildkit/frontend/gateway/client"
 	ocispecs "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/davit-run/davit/engine"
@@ -27,10 +28,10 @@ import (
 
 // A Request is one image to build.
 type Request struct {
-	Context    string            // directory
+	Context    string            // directory, git URL, or URL of a tarball
 	Dockerfile string            // path; empty: Dockerfile in the context; relative ones lie below it
 	Inline     string            // the Dockerfile itself, instead of a file
-	Contexts   map[string]string // named ones: directory, docker-image://REF, …
+	Contexts   map[string]string // named ones: directory, docker-image://REF, URL
 	Args       map[string]string
 	Labels     map[string]string
 	Target     string
@@ -38,19 +39,26 @@ type Request struct {
 	NoCache    bool
 	NoCacheFor []string // stages
 	Pull       bool
-	Network    string // none, host or default
-	ExtraHosts []string
+	Network    string   // none, host or default
+	ExtraHosts []string // name:address
 	ShmSize    int64
 	Ulimits    []engine.Ulimit
 	Secrets    map[string]SecretSource
-	SSH        map[string]string // id -> agent socket
+	SSH        map[string]string // id -> agent socket or private key
 	Insecure   bool              // security.insecure was consented to
 	HostNet    bool              // network.host was consented to
 	Parallel   int               // steps at once; 0: as many as there are processors
+	// Local are references of images that were built a moment ago: they are
+	// not looked for in a registry, whatever Pull says.
+	Local []string
 }
 
-// A SecretSource says where the value of a build secret comes from.
-type SecretSource struct{ File, Env string }
+// A SecretSource says where the value of a build secret comes from: a file, a
+// variable of davit's own environment, or the value itself.
+type SecretSource struct {
+	File, Env string
+	Value     []byte
+}
 
 // A Result is a built image: not yet named, but ready to run.
 type Result struct {
@@ -69,25 +77,7 @@ type Builder struct {
 // Build carries a request out. report gets every change of progress, from any
 // goroutine.
 func (b *Builder) Build(ctx context.Context, r Request, report func(*client.SolveStatus)) (*Result, error) {
-	h, opts, cleanup, err := b.prepare(r)
-	if err != nil {
-		return nil, err
-	}
-	defer cleanup()
-	parallel := r.Parallel
-	if parallel <= 0 {
-		parallel = runtime.GOMAXPROCS(0)
-	}
-	br := &bridge.Bridge{
-		Host: h, Solver: solver.New(h, b.Layout, parallel, report), Options: opts,
-		Platform: platforms.Normalize(platforms.DefaultSpec()), Report: report,
-	}
-	hold, err := b.Layers.Hold(ctx)
-	if err != nil {
-		return nil, err
-	}
-	defer hold.Release()
-	res, err := builder.Build(ctx, br)
+	res, err := b.ask(ctx, r, "", report)
 	if err != nil {
 		return nil, err
 	}
@@ -102,33 +92,127 @@ func (b *Builder) Build(ctx context.Context, r Request, report func(*client.Solv
 	return out, nil
 }
 
+// Calls that a Dockerfile answers without being built.
+const (
+	CallCheck   = "frontend.lint"
+	CallOutline = "frontend.outline"
+	CallTargets = "frontend.targets"
+)
+
+// Call asks a Dockerfile a question; the answer is text for people, and the
+// same as JSON. ok is false when a check found mistakes.
+func (b *Builder) Call(ctx context.Context, r Request, call string, report func(*client.SolveStatus)) (text, object []byte, ok bool, err error) {
+	res, err := b.ask(ctx, r, call, report)
+	if err != nil {
+		return nil, nil, false, err
+	}
+	status := string(res.Metadata["result.statuscode"])
+	return res.Metadata["result.txt"], res.Metadata["result.json"], status == "" || status == "0", nil
+}
+
+// ask has the frontend answer a request: the empty call builds.
+func (b *Builder) ask(ctx context.Context, r Request, call string, report func(*client.SolveStatus)) (*gateway.Result, error) {
+	h, opts, cleanup, err := b.prepare(r)
+	defer cleanup()
+	if err != nil {
+		return nil, err
+	}
+	if call != "" {
+		opts["requestid"] = call
+	}
+	if report == nil {
+		report = func(*client.SolveStatus) {}
+	}
+	parallel := r.Parallel
+	if parallel <= 0 {
+		parallel = runtime.GOMAXPROCS(0)
+	}
+	br := &bridge.Bridge{
+		Host: h, Solver: solver.New(h, b.Layout, parallel, report), Options: opts,
+		Platform: platforms.Normalize(platforms.DefaultSpec()), Report: report,
+	}
+	hold, err := b.Layers.Hold(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer hold.Release()
+	return builder.Build(ctx, br)
+}
+
 // prepare turns a request into the frontend's options and the steps' host.
+// cleanup is to be called in any case.
 func (b *Builder) prepare(r Request) (h *ops.Host, opts map[string]string, cleanup func(), err error) {
-	cleanup = func() {}
 	h = &ops.Host{
 		Layers: b.Layers, Images: b.Images, Runner: b.Runner, CacheDir: b.Layout.Cache(),
-		Contexts: map[string]string{"context": r.Context}, Secret: secrets(r.Secrets), SSH: r.SSH,
+		Contexts: map[string]string{}, Secret: secrets(r.Secrets),
 		Insecure: r.Insecure, HostNet: r.HostNet || r.Network == "host",
 		ExtraHosts: r.ExtraHosts, ShmSize: r.ShmSize, Ulimits: r.Ulimits, Opened: new(ops.Contexts),
+	}
+	undo := []func(){func() { _ = h.Opened.Close() }}
+	cleanup = func() {
+		for i := len(undo) - 1; i >= 0; i-- {
+			undo[i]()
+		}
 	}
 	if err := os.MkdirAll(h.CacheDir, 0o700); err != nil {
 		return nil, nil, cleanup, err
 	}
-	if st, err := os.Stat(r.Context); err != nil {
-		return nil, nil, cleanup, fmt.Errorf("build context %s: %w", r.Context, err)
-	} else if !st.IsDir() {
-		return nil, nil, cleanup, fmt.Errorf("build context %s: not a directory", r.Context)
+	var quit func()
+	if h.SSH, quit, err = agents(r.SSH); err != nil {
+		return nil, nil, cleanup, err
 	}
-	dir, name, remove, err := dockerfile(r)
+	undo = append(undo, quit)
+	dir, name, remove, err := locate(r, h)
+	undo = append(undo, remove)
 	if err != nil {
 		return nil, nil, cleanup, err
 	}
-	h.Contexts["dockerfile"] = dir
 	opts = options(r, name)
+	if dir != "" {
+		h.Contexts["dockerfile"] = dir
+		if Remote(r.Context) {
+			opts["dockerfilekey"] = "dockerfile"
+		}
+	}
+	if Remote(r.Context) {
+		opts["context"] = r.Context
+	}
 	for n, where := range r.Contexts {
 		addContext(h, opts, n, where)
 	}
-	return h, opts, func() { _ = h.Opened.Close(); remove() }, nil
+	return h, opts, cleanup, nil
+}
+
+// locate finds context and Dockerfile; dir is empty when the latter lies in a
+// remote context.
+func locate(r Request, h *ops.Host) (dir, name string, remove func(), err error) {
+	if Remote(r.Context) {
+		if r.Inline == "" && !filepath.IsAbs(r.Dockerfile) {
+			if name = r.Dockerfile; name == "" {
+				name = "Dockerfile"
+			}
+			return "", name, func() {}, nil
+		}
+		return dockerfile(r)
+	}
+	if st, err := os.Stat(r.Context); err != nil {
+		return "", "", func() {}, fmt.Errorf("build context %s: %w", r.Context, err)
+	} else if !st.IsDir() {
+		return "", "", func() {}, fmt.Errorf("build context %s: not a directory", r.Context)
+	}
+	h.Contexts["context"] = r.Context
+	return dockerfile(r)
+}
+
+// Remote says whether a context is a git or tarball URL, as docker build tells
+// them from directories.
+func Remote(where string) bool {
+	for _, p := range []string{"http://", "https://", "git://", "ssh://", "git@", "github.com/"} {
+		if strings.HasPrefix(where, p) {
+			return true
+		}
+	}
+	return false
 }
 
 // dockerfile finds the directory and name of the Dockerfile; an inline one is
@@ -177,6 +261,7 @@ func options(r Request, filename string) map[string]string {
 	} else if len(r.NoCacheFor) > 0 {
 		o["no-cache"] = strings.Join(r.NoCacheFor, ",")
 	}
+	o["image-resolve-mode"] = "local"
 	if r.Pull {
 		o["image-resolve-mode"] = "pull"
 	}
@@ -206,6 +291,8 @@ func secrets(from map[string]SecretSource) ops.Secret {
 		switch {
 		case !ok:
 			return nil, fmt.Errorf("not given; add it to build.secrets")
+		case s.Value != nil:
+			return s.Value, nil
 		case s.Env != "":
 			v, ok := os.LookupEnv(s.Env)
 			if !ok {

@@ -9,6 +9,8 @@ import (
 	"sync"
 
 	"github.com/moby/buildkit/client"
+	"github.com/moby/buildkit/solver/errdefs"
+	"github.com/moby/buildkit/solver/pb"
 	"github.com/moby/buildkit/util/progress/progressui"
 
 	"github.com/davit-run/davit/engine/build/solver"
@@ -82,37 +84,56 @@ func (d *Display) Close() {
 // last lines it printed, and the lines of the Dockerfile that asked for it.
 func (d *Display) Explain(err error) error {
 	var step *solver.StepError
-	if !errors.As(err, &step) {
+	var b strings.Builder
+	switch {
+	case errors.As(err, &step):
+		fmt.Fprintf(&b, "%s: %v", step.Name, step.Err)
+		if tail := d.last(string(step.Vertex)); tail != "" {
+			b.WriteString("\n  " + strings.ReplaceAll(tail, "\n", "\n  "))
+		}
+		b.WriteString(stepExcerpt(step))
+	case len(errdefs.Sources(err)) > 0:
+		b.WriteString(err.Error())
+		for _, s := range errdefs.Sources(err) {
+			b.WriteString(excerpt(s.Info, s.Ranges))
+		}
+	default:
 		return err
 	}
-	d.mu.Lock()
-	tail := strings.TrimRight(strings.Join(d.tail[string(step.Vertex)], ""), "\n")
-	d.mu.Unlock()
-	var b strings.Builder
-	fmt.Fprintf(&b, "%s: %v", step.Name, step.Err)
-	if tail != "" {
-		b.WriteString("\n  " + strings.ReplaceAll(tail, "\n", "\n  "))
-	}
-	b.WriteString(excerpt(step))
 	return fmt.Errorf("%s%w", b.String(), silent{err})
 }
 
-// excerpt is the part of the Dockerfile that a step comes from.
-func excerpt(step *solver.StepError) string {
+// last is what a step printed in the end.
+func (d *Display) last(vertex string) string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return strings.TrimRight(strings.Join(d.tail[vertex], ""), "\n")
+}
+
+// stepExcerpt is the part of the Dockerfile that a step comes from.
+func stepExcerpt(step *solver.StepError) string {
 	var b strings.Builder
 	for _, locs := range step.Source.GetLocations() {
 		for _, l := range locs.Locations {
-			if int(l.SourceIndex) >= len(step.Source.Infos) || len(l.Ranges) == 0 {
-				continue
-			}
-			info := step.Source.Infos[l.SourceIndex]
-			lines := strings.Split(string(info.Data), "\n")
-			from, to := int(l.Ranges[0].Start.Line), int(l.Ranges[len(l.Ranges)-1].End.Line)
-			fmt.Fprintf(&b, "\n%s:%d", info.Filename, from)
-			for n := max(from, 1); n <= min(to, len(lines)); n++ {
-				fmt.Fprintf(&b, "\n  %4d | %s", n, lines[n-1])
+			if int(l.SourceIndex) < len(step.Source.Infos) {
+				b.WriteString(excerpt(step.Source.Infos[l.SourceIndex], l.Ranges))
 			}
 		}
+	}
+	return b.String()
+}
+
+// excerpt is some lines of a file, each with its number.
+func excerpt(info *pb.SourceInfo, ranges []*pb.Range) string {
+	if info == nil || len(ranges) == 0 {
+		return ""
+	}
+	var b strings.Builder
+	lines := strings.Split(string(info.Data), "\n")
+	from, to := int(ranges[0].Start.Line), int(ranges[len(ranges)-1].End.Line)
+	fmt.Fprintf(&b, "\n%s:%d", info.Filename, from)
+	for n := max(from, 1); n <= min(to, len(lines)); n++ {
+		fmt.Fprintf(&b, "\n  %4d | %s", n, strings.TrimSuffix(lines[n-1], "\r"))
 	}
 	return b.String()
 }

@@ -4,19 +4,19 @@ import (
 	"bufio"
 	"bytes"
 	"compress/bzip2"
-	"errors"
 	"fmt"
 	"io"
 
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
+	"github.com/ulikunitz/xz"
 )
 
 // maxWindow bounds the memory that a zstd stream may ask for, in bytes.
 const maxWindow = 128 << 20
 
-// Decompress returns what r holds, decompressed when it begins as gzip, zstd
-// or bzip2 do; all in this process, never by a program (CVE-2019-14271). The
+// Decompress returns what r holds, decompressed when it begins as gzip, zstd,
+// bzip2 or xz do; all in this process, never by a program (CVE-2019-14271). The
 // decompressor runs ahead of its reader in a goroutine, which Close ends.
 func Decompress(r io.Reader) (io.ReadCloser, error) {
 	b := bufio.NewReaderSize(r, 256<<10)
@@ -40,7 +40,13 @@ func Decompress(r io.Reader) (io.ReadCloser, error) {
 	case bytes.HasPrefix(head, []byte("BZh")):
 		return readAhead(bzip2.NewReader(b), func() {}), nil
 	case bytes.HasPrefix(head, []byte{0xfd, '7', 'z', 'X', 'Z', 0}):
-		return nil, errors.New("compressed with xz, which davit does not read: unpack it first, or use gzip or zstd")
+		// No image has xz layers, but ADD unpacks them, and most of Debian's
+		// and the kernel's archives are such.
+		z, err := xz.NewReader(b)
+		if err != nil {
+			return nil, fmt.Errorf("xz: %w", err)
+		}
+		return readAhead(z, func() {}), nil
 	}
 	return io.NopCloser(b), nil
 }

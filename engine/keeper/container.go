@@ -24,6 +24,7 @@ type answer struct {
 	state   *engine.State
 	warning string
 	names   []string
+	stats   *engine.Stats
 	files   []*os.File
 	err     error
 }
@@ -54,8 +55,12 @@ type container struct {
 	killed              bool // SIGKILL to all was sent
 	forget              bool // its exit need not outlive a power cut
 	health              *Plan
+	ailing              bool               // it is ended because it is unhealthy
 	probing             context.CancelFunc // ends the probe under way
 	stops, waits        []chan<- answer
+	holds               int                // callers who want to see it after its end
+	ignores, deaf       bool               // the stop signal has no handler; and so it was killed
+	sending             context.CancelFunc // ends the sender of its log
 	removes             []call
 	gone                bool
 }
@@ -211,6 +216,8 @@ func (c *container) handle(l call) {
 		l.reply <- c.attach(l.req.Once)
 	case wire.OpWait:
 		c.waitCall(l)
+	case wire.OpStats:
+		l.reply <- c.stats()
 	case wire.OpReload:
 		l.reply <- c.answer("", c.reload())
 	default:
@@ -223,7 +230,11 @@ func (c *container) answer(warning string, err error) answer {
 }
 
 func (c *container) waitCall(l call) {
-	if c.live == nil && c.state.Status != engine.Restarting {
+	if l.req.Hold {
+		c.holds++
+	}
+	begins := l.req.Hold && c.state.Status == engine.Created
+	if !begins && c.live == nil && c.state.Status != engine.Restarting {
 		l.reply <- c.answer("", nil)
 		return
 	}
@@ -233,7 +244,7 @@ func (c *container) waitCall(l call) {
 // settle answers everybody who waits for the container to have ended.
 func (c *container) settle(err error) {
 	for _, w := range c.stops {
-		w <- c.answer("", err)
+		w <- c.answer(c.ignorance(), err)
 	}
 	c.stops = nil
 	if c.live != nil || c.state.Status == engine.Restarting {
@@ -243,15 +254,6 @@ func (c *container) settle(err error) {
 		w <- c.answer("", err)
 	}
 	c.waits = nil
-}
-
-func (c *container) reload() error {
-	rec, err := c.k.o.Layout.LoadContainer(c.k.o.Project, c.id)
-	if err != nil {
-		return err
-	}
-	c.rec = rec
-	return nil
 }
 
 // event tells watchers what happened, with attributes as pairs.

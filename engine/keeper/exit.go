@@ -1,7 +1,6 @@
 package keeper
 
 import (
-	"fmt"
 	"os"
 	"strconv"
 	"time"
@@ -90,19 +89,18 @@ func (c *container) ended(e anchor.Exit) {
 	s := &c.state
 	s.ExitCode, s.FinishedAt, s.PID, s.StartTicks = e.ExitCode(), e.At.UTC(), 0, 0
 	s.OOMKilled = l.proc != nil && l.proc.OOMKilled()
-	wait, again, streak := c.next(Ending{Code: s.ExitCode, Ran: ran, Asked: s.Asked})
+	wait, again, streak := c.next(Ending{Code: s.ExitCode, Ran: ran, Asked: s.Asked, Unhealthy: c.ailing})
+	c.ailing = false
 	s.RestartWait = engine.Duration(streak.Wait)
 	s.Status = engine.Exited
 	if again {
 		s.Status = engine.Restarting
 	}
+	c.finish(l) // whoever reads the record finds all output in the log
 	// What a person asked for needs no sync: they are told only when all is
 	// done, and a power cut ends the rest in any case.
 	_ = c.k.o.Layout.SaveState(c.k.o.Project, c.id, s, !s.Asked && !c.forget)
 	c.reap(l, e)
-	if again {
-		c.notice(fmt.Sprintf("exited with %d, starts again in %s", s.ExitCode, wait))
-	}
 	l.release()
 	c.live, c.stopping, c.killed = nil, false, false
 	_ = c.k.o.Keep.Drop(c.streamsKept()...)
@@ -121,20 +119,25 @@ func (c *container) next(e Ending) (time.Duration, bool, Streak) {
 	return Next(c.rec.Spec.Restart, e, c.streak)
 }
 
-// reap ends what the first process left behind; it is a zombie until here.
-func (c *container) reap(l *live, e anchor.Exit) {
+// finish ends what the first process left behind and takes the last output.
+func (c *container) finish(l *live) {
 	if l.proc != nil {
 		if err := l.proc.KillAll(); err != nil {
 			c.k.log("container %s: kill what is left: %v", c.name(), err)
 		}
 	}
+	l.drain()
+}
+
+// reap takes the first process off the process table; it is a zombie until
+// here, so that its status outlives a keeper that is killed before.
+func (c *container) reap(l *live, e anchor.Exit) {
 	if e.PID > 0 {
 		if got, ok, err := anchor.Look(unix.P_PID, e.PID); ok && err == nil && got.StartTicks == e.StartTicks {
 			anchor.Reap(e.PID)
 		}
 		_ = anchor.Forget(c.k.o.Layout.Exits(c.k.o.Project), e.PID, e.StartTicks)
 	}
-	l.drain()
 	if l.proc == nil {
 		if err := c.k.o.Runtime.Clean(c.id); err != nil {
 			c.k.log("container %s: %v", c.name(), err)
@@ -157,6 +160,7 @@ func (c *container) resume(wait time.Duration, again bool, streak Streak) {
 		c.settle(nil)
 		return
 	}
+	c.hush()
 	c.disconnect(ctx)
 	_ = c.k.o.Keep.Drop(c.kept(""))
 	c.publish()
@@ -164,10 +168,8 @@ func (c *container) resume(wait time.Duration, again bool, streak Streak) {
 	switch {
 	case len(c.removes) > 0:
 		c.remove()
-	case c.rec.AutoRemove:
-		c.removes = append(c.removes, call{reply: make(chan answer, 1)})
-		c.removes[0].req.Volumes = true
-		c.remove()
+	default:
+		c.autoRemove()
 	}
 }
 

@@ -14,6 +14,7 @@ const backlog = 1024
 type hub struct {
 	mu       sync.Mutex
 	watchers map[chan engine.Event]struct{}
+	past     eventLog
 }
 
 // watch returns a channel of events from now on; it is closed when its reader
@@ -46,6 +47,7 @@ func (h *hub) tell(e engine.Event) {
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	h.past.write(e)
 	for ch := range h.watchers {
 		select {
 		case ch <- e:

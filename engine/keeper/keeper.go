@@ -43,6 +43,10 @@ var ErrAnchorLost = errors.New("the anchor has died")
 // ErrServed is what Run returns when another keeper serves the project.
 var ErrServed = errors.New("another keeper serves this project")
 
+// ErrReplaced is what Run returns when a newer build takes over: the anchor
+// becomes it, and starts its keeper.
+var ErrReplaced = errors.New("a newer build takes over")
+
 // A Keeper looks after the containers of one project.
 type Keeper struct {
 	o      Options
@@ -53,6 +57,9 @@ type Keeper struct {
 	containers map[string]*container
 	kept       map[string]*os.File // not adopted yet
 	ready      *os.File            // who started the anchor waits there; nil: nobody
+	hostMounts *os.File            // the host's mount namespace
+	replaced   chan struct{}       // closed when a newer build is to take over
+	handOver   sync.Once
 
 	net     networks
 	events  hub
@@ -77,9 +84,12 @@ func Run(ctx context.Context, o Options) error {
 		containers: make(map[string]*container),
 		starts:     make(chan struct{}, 2*runtime.NumCPU()),
 		touched:    make(chan struct{}, 1),
+		replaced:   make(chan struct{}),
 	}
 	k.net.open = o.Network
+	k.events.past.dir = o.Layout.Project(o.Project)
 	k.ready = k.takeKept(anchor.Ready)
+	k.hostMounts = k.takeKept(anchor.HostMounts)
 	listener, err := k.listen()
 	if err != nil {
 		return err
@@ -119,6 +129,8 @@ func (k *Keeper) wait() error {
 			return ErrAnchorLost
 		case <-k.ctx.Done():
 			return k.ctx.Err()
+		case <-k.replaced:
+			return ErrReplaced
 		case <-k.touched:
 			if k.leave.Load() && k.nothing() {
 				return nil

@@ -14,6 +14,7 @@ import (
 type Launch struct {
 	Container             *engine.Container
 	NetNS                 *os.File // nil: the host's network
+	HostMounts            *os.File // the host's mount namespace; nil: nobody kept it
 	Stdin, Stdout, Stderr *os.File // the container's ends; nil with a terminal, and for no input
 	// Joins are the first processes of containers whose namespaces are shared,
 	// by id.
@@ -98,4 +99,6 @@ type Keep interface {
 	Put(name string, f *os.File) error
 	PutAll(files map[string]*os.File) error
 	Drop(prefixes ...string) error
+	// Replace makes program what anchor and keeper run once this keeper ends.
+	Replace(program *os.File) error
 }

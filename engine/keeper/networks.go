@@ -82,6 +82,9 @@ func (k *Keeper) stand(ctx context.Context, name string) (netdns.Network, error)
 		k.net.standing = make(map[string]*standing)
 	}
 	s := k.net.standing[name]
+	if s != nil && s.n.ID != "" && !k.recorded(name, s.n.ID) {
+		s = nil // removed and made anew by another keeper
+	}
 	if s == nil {
 		s = &standing{}
 		k.net.standing[name] = s
@@ -96,6 +99,13 @@ func (k *Keeper) stand(ctx context.Context, name string) (netdns.Network, error)
 		k.net.mu.Unlock()
 	}
 	return s.n, s.err
+}
+
+// recorded says whether the network on record is still the one with that id.
+func (k *Keeper) recorded(name, id string) bool {
+	var rec engine.Network
+	err := store.Read(filepath.Join(k.o.Layout.Network(name), "network.json"), &rec)
+	return err != nil && !errors.Is(err, store.ErrNotFound) || rec.ID == id
 }
 
 func (k *Keeper) raise(ctx context.Context, name string) (netdns.Network, error) {
@@ -170,6 +180,9 @@ func (k *Keeper) removeNetwork(ctx context.Context, name string) error {
 	}
 	host, err := k.network()
 	if err != nil {
+		return err
+	}
+	if err := k.inUse(name); err != nil {
 		return err
 	}
 	k.net.mu.Lock()

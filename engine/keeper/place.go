@@ -3,7 +3,6 @@ package keeper
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -216,11 +215,7 @@ func (c *container) publishPorts(ctx context.Context) error {
 	}
 	pubs, ports, err := host.Publish(ctx, pubs)
 	if err != nil {
-		var coded interface{ Code() string }
-		if errors.As(err, &coded) {
-			return err
-		}
-		return &refusal{"port-taken", err}
+		return taken(err)
 	}
 	c.place.Publications, c.place.ports = pubs, ports
 	for i, f := range ports {
@@ -231,8 +226,8 @@ func (c *container) publishPorts(ctx context.Context) error {
 	return c.savePlace()
 }
 
-// publications are the record's ports, ranges taken apart. A port of a range
-// on the host that was published before keeps its number.
+// publications are the record's ports as they are asked for: of a range on the
+// host the first free one is taken.
 func (c *container) publications() ([]netdns.Publication, error) {
 	ep := c.place.Endpoints[gatewayOf(c.rec.Spec.Endpoints)]
 	var pubs []netdns.Publication
@@ -244,18 +239,9 @@ func (c *container) publications() ([]netdns.Publication, error) {
 				return nil, fmt.Errorf("publish port %d of %s: %w", p.ContainerPort, c.name(), err)
 			}
 		}
-		span := uint16(0)
-		if p.HostPortEnd > p.HostPort {
-			span = p.HostPortEnd - p.HostPort
-		}
-		for i := uint16(0); i <= span; i++ {
-			pub := netdns.Publication{HostIP: ip, HostPort: p.HostPort, ContainerPort: p.ContainerPort + i,
-				Protocol: cmp.Or(p.Protocol, "tcp"), Container: c.id, Network: ep.Network, To: ep.IPv4, To6: ep.IPv6}
-			if p.HostPort != 0 {
-				pub.HostPort += i
-			}
-			pubs = append(pubs, pub)
-		}
+		pubs = append(pubs, netdns.Publication{HostIP: ip, HostPort: p.HostPort, HostPortEnd: p.HostPortEnd,
+			ContainerPort: p.ContainerPort, Protocol: cmp.Or(p.Protocol, "tcp"),
+			Container: c.id, Network: ep.Network, To: ep.IPv4, To6: ep.IPv6})
 	}
 	return pubs, nil
 }

@@ -103,7 +103,7 @@ func (c *container) probed(plan Plan, p engine.Probe) {
 	c.event("health_status: "+h.Status, tail("", p.Output))
 	if h.Status == unhealthy && c.rec.Spec.Restart.Unhealthy && !c.stopping {
 		c.event("kill", "unhealthy", "signal", "15")
-		c.stopping = true
+		c.stopping, c.ailing = true, true
 		sig, err := c.stopSignal()
 		if err != nil {
 			c.killAll()

@@ -246,9 +246,10 @@ func uptimeOf(ticks uint64) (time.Duration, error) {
 
 // reopenStreams goes on journalling from the kept ends of the pipes.
 func (c *container) reopenStreams(l *live) error {
-	o, err := journal.OptionsFor(c.rec.Spec.Log.Options)
-	if err != nil {
-		return err
+	driver, err := journal.DriverFor(c.rec.Spec.Log.Driver, c.rec.Spec.Log.Options)
+	if err != nil { // the receiver has gone meanwhile: the journal has it all
+		c.k.log("container %s: %v", c.name(), err)
+		driver = journal.Driver{Keep: true}
 	}
 	files := make(map[string]*os.File)
 	for _, n := range []string{"stdout", "stderr", "console", "conr", "conw"} {
@@ -261,11 +262,11 @@ func (c *container) reopenStreams(l *live) error {
 	if len(files) == 0 {
 		files = c.findStreams()
 	}
-	if l.journal, err = journal.Create(c.logDir(), o); err != nil {
-		return err
-	}
 	ctx, cancel := context.WithCancel(c.k.ctx)
 	l.cancel = cancel
+	if err := c.openLog(l, driver); err != nil {
+		return err
+	}
 	c.pump(ctx, l, files)
 	return nil
 }

@@ -20,6 +20,9 @@ type Ending struct {
 	Code  int           // exit code
 	Ran   time.Duration // how long it ran
 	Asked bool          // a person or a plan ended it
+	// Unhealthy: the policy ended it because its probes failed. It runs again
+	// whatever else the policy says, and however long it ran, the wait grows.
+	Unhealthy bool
 }
 
 // A Streak is what the restart policy remembers between runs.
@@ -37,7 +40,7 @@ func Next(p engine.RestartPolicy, e Ending, s Streak) (wait time.Duration, again
 		window = time.Duration(p.Window)
 	}
 	switch {
-	case e.Ran >= window, s.Wait == 0:
+	case e.Ran >= window && !e.Unhealthy, s.Wait == 0:
 		s.Wait = firstWait
 	default:
 		s.Wait = min(2*s.Wait, longestWait)
@@ -53,6 +56,9 @@ func Next(p engine.RestartPolicy, e Ending, s Streak) (wait time.Duration, again
 }
 
 func wanted(p engine.RestartPolicy, e Ending, s Streak) bool {
+	if e.Unhealthy && p.Unhealthy {
+		return true
+	}
 	switch p.Mode {
 	case "always", "unless-stopped":
 		return true

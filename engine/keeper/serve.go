@@ -62,9 +62,7 @@ func (k *Keeper) client(conn *net.UnixConn) {
 	_ = conn.SetReadDeadline(time.Now().Add(time.Minute))
 	var req wire.Request
 	files, err := wire.Receive(conn, &req)
-	for _, f := range files {
-		f.Close()
-	}
+	defer closeFiles(files)
 	if err != nil {
 		return
 	}
@@ -78,7 +76,7 @@ func (k *Keeper) client(conn *net.UnixConn) {
 			cancel()
 		}()
 	}
-	if err := k.answer(ctx, conn, req); err != nil && ctx.Err() == nil {
+	if err := k.answer(ctx, conn, req, files); err != nil && ctx.Err() == nil {
 		r := wire.Reply{Done: true, Error: err.Error(), ID: req.ID}
 		var coded interface{ Code() string }
 		if errors.As(err, &coded) {
@@ -111,8 +109,8 @@ func sameUser(conn *net.UnixConn) error {
 	return nil
 }
 
-func (k *Keeper) answer(ctx context.Context, conn *net.UnixConn, req wire.Request) error {
-	if req.Version != wire.Version && req.Op != wire.OpHello {
+func (k *Keeper) answer(ctx context.Context, conn *net.UnixConn, req wire.Request, files []*os.File) error {
+	if req.Version != wire.Version && req.Op != wire.OpHello && req.Op != wire.OpUpgrade {
 		return refuse("refused", "this keeper speaks protocol %d, not %d", wire.Version, req.Version)
 	}
 	switch req.Op {
@@ -128,6 +126,16 @@ func (k *Keeper) answer(ctx context.Context, conn *net.UnixConn, req wire.Reques
 		return k.done(conn, k.removeNetwork(ctx, req.Network))
 	case wire.OpShutdown:
 		return k.shutdown(conn)
+	case wire.OpUpgrade:
+		return k.replace(conn, files)
+	case wire.OpRepair:
+		return k.repair(ctx, conn)
+	case wire.OpStats:
+		return k.stats(ctx, conn, req)
+	case wire.OpWait:
+		if req.Hold {
+			return k.hold(ctx, conn, req)
+		}
 	}
 	return k.container(ctx, conn, req)
 }
@@ -234,6 +242,9 @@ func (k *Keeper) find(req wire.Request) (*container, error) {
 		rec = &engine.Container{ID: id, Name: short(id), Project: k.o.Project}
 	}
 	c := k.adopt(rec, err)
+	if err == nil && c.state.Status == engine.Created {
+		c.event("create", "")
+	}
 	go c.run()
 	return c, nil
 }

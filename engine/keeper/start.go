@@ -25,6 +25,7 @@ type live struct {
 	proc    Process
 	pidfd   *os.File
 	journal *journal.Writer
+	discard bool     // the logging driver is none
 	stdin   *os.File // write end; nil without open input
 	console *os.File // the terminal's master; nil without one
 	cancel  context.CancelFunc
@@ -92,7 +93,7 @@ func (c *container) start(reason string) (warning string, err error) {
 		_ = c.k.o.Keep.Drop(c.kept(""))
 		return "", err
 	}
-	c.live, c.stopping, c.killed, c.forget = l, false, false, false
+	c.live, c.stopping, c.killed, c.forget, c.deaf, c.ailing = l, false, false, false, false, false
 	pid := l.proc.PID()
 	ticks, _ := anchor.StartTicks(pid)
 	c.state.Status, c.state.PID, c.state.StartTicks, c.state.BootID = engine.Running, pid, ticks, bootID()
@@ -118,16 +119,16 @@ func nonEmpty(s string) []string {
 // launch opens the log and the container's streams, puts our ends where they
 // outlive this process, and starts the container's.
 func (c *container) launch(ctx context.Context, l *live) error {
-	o, err := journal.OptionsFor(c.rec.Spec.Log.Options)
+	driver, err := journal.DriverFor(c.rec.Spec.Log.Driver, c.rec.Spec.Log.Options)
 	if err != nil {
-		return err
-	}
-	if l.journal, err = journal.Create(c.logDir(), o); err != nil {
 		return err
 	}
 	pumping, cancel := context.WithCancel(ctx)
 	l.cancel = cancel
-	launch := Launch{Container: c.rec, NetNS: c.place.ns}
+	if err := c.openLog(l, driver); err != nil {
+		return err
+	}
+	launch := Launch{Container: c.rec, NetNS: c.place.ns, HostMounts: c.k.hostMounts}
 	if launch.Joins, err = c.joins(); err != nil {
 		return err
 	}
@@ -174,7 +175,7 @@ func (c *container) launch(ctx context.Context, l *live) error {
 func (c *container) pipes(l *live, launch *Launch) (ours map[string]*os.File, err error) {
 	ours = make(map[string]*os.File)
 	for _, s := range streams {
-		r, w, err := os.Pipe()
+		r, w, err := journal.Pipe()
 		if err != nil {
 			return ours, err
 		}
@@ -194,22 +195,51 @@ func (c *container) pipes(l *live, launch *Launch) (ours map[string]*os.File, er
 		return ours, nil
 	}
 	// Blocking, as a program expects its input: os.Pipe's ends are not.
-	var fds [2]int
-	if err := unix.Pipe2(fds[:], unix.O_CLOEXEC); err != nil {
-		return ours, os.NewSyscallError("pipe2", err)
+	if launch.Stdin, l.stdin, err = journal.Pipe(); err != nil {
+		return ours, err
 	}
-	launch.Stdin, l.stdin = os.NewFile(uintptr(fds[0]), "stdin"), os.NewFile(uintptr(fds[1]), "stdin")
 	return ours, c.k.o.Keep.Put(c.kept("stdin"), l.stdin)
 }
 
 // consolePipe makes the pipe between a terminal and the log. It lies in the fd
 // store, so what was read from the terminal and not yet written survives us.
 func (c *container) consolePipe() (map[string]*os.File, error) {
-	r, w, err := os.Pipe()
+	r, w, err := journal.Pipe()
 	if err != nil {
 		return nil, err
 	}
 	return map[string]*os.File{c.kept("conr"): r, c.kept("conw"): w}, nil
+}
+
+// openLog opens the container's log, and sends it on where its driver says so.
+func (c *container) openLog(l *live, d journal.Driver) (err error) {
+	l.discard = !d.Keep
+	if l.journal, err = journal.Create(c.logDir(), d.Options); err != nil || d.Forward == "" {
+		return err
+	}
+	if c.sending != nil { // one sender goes through all runs
+		return nil
+	}
+	label := journal.Label{ID: c.id, Name: c.name(), Project: c.rec.Project, Service: c.rec.Spec.Labels["com.docker.compose.service"]}
+	ctx, cancel := context.WithCancel(c.k.ctx)
+	c.sending = cancel
+	go func() {
+		if err := d.Send(ctx, c.logDir(), label); err != nil {
+			c.k.log("container %s: %v", c.name(), err)
+		}
+	}()
+	return nil
+}
+
+// lastWords is how long the sender of a log has for what a container said last.
+const lastWords = 2 * time.Second
+
+// hush ends the sender of a container that has ended for good.
+func (c *container) hush() {
+	if c.sending != nil {
+		time.AfterFunc(lastWords, c.sending)
+		c.sending = nil
+	}
 }
 
 // pump moves the container's output into its log until it ends. The files are
@@ -224,6 +254,10 @@ func (c *container) pump(ctx context.Context, l *live, files map[string]*os.File
 		if r := files[c.kept(string(s))]; r != nil {
 			l.pumps.Go(func() {
 				defer r.Close()
+				if l.discard {
+					report(string(s), journal.Discard(ctx, r))
+					return
+				}
 				report(string(s), l.journal.Pump(ctx, s, r))
 			})
 		}
@@ -286,7 +320,7 @@ func (c *container) restart() {
 		c.after(128, 0, last)
 		return
 	}
-	c.notice("restarted after exit " + strconv.Itoa(last))
+	c.notice("restarted, exit " + strconv.Itoa(last))
 	c.event("restart", "exited with "+strconv.Itoa(last))
 }
 

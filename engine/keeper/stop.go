@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -151,12 +152,43 @@ func (c *container) terminate(sig unix.Signal, grace time.Duration) {
 		c.killAll()
 		return
 	}
+	c.ignores = ignored(c.state.PID, sig)
 	if err := c.signal(sig); err != nil {
 		c.k.log("container %s: stop signal: %v", c.name(), err)
 		c.killAll()
 		return
 	}
 	c.arm(grace)
+}
+
+// ignored tells whether a container's first process lets a signal pass unseen:
+// the kernel applies no default action to the first process of a pid namespace
+// (pid_namespaces(7)), so what it has no handler for (SigCgt of proc(5)) is
+// nothing to it. False where nobody can tell.
+func ignored(pid int, sig unix.Signal) bool {
+	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/status")
+	if err != nil {
+		return false
+	}
+	_, rest, ok := strings.Cut(string(b), "\nSigCgt:")
+	if !ok {
+		return false
+	}
+	word, _, _ := strings.Cut(strings.TrimSpace(rest), "\n")
+	caught, err := strconv.ParseUint(word, 16, 64)
+	return err == nil && caught&(1<<(uint(sig)-1)) == 0
+}
+
+// ignorance tells the caller of a stop why it took the whole grace period.
+func (c *container) ignorance() string {
+	if !c.deaf || c.rec.Spec.Init {
+		return ""
+	}
+	sig, err := c.stopSignal()
+	if err != nil {
+		return ""
+	}
+	return fmt.Sprintf("its first process has no handler for %s, so it was killed after the grace period; `init: true` gives it one that passes signals on", unix.SignalName(sig))
 }
 
 // arm sets the end of the grace period; a negative one never ends.
@@ -174,6 +206,7 @@ func (c *container) graceOver() {
 		return
 	}
 	if !c.killed {
+		c.deaf = c.ignores
 		c.killAll()
 		return
 	}

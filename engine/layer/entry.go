@@ -130,6 +130,9 @@ func (u *unpacker) vacate(at place) (whiteout bool, err error) {
 	if err != nil {
 		return false, err
 	}
+	if u.into != nil && st.Mode&unix.S_IFMT == unix.S_IFDIR {
+		return false, errors.New("cannot overwrite a directory with a file")
+	}
 	whiteout = isWhiteout(&st)
 	if !whiteout {
 		u.replaced = true
@@ -173,6 +176,9 @@ func (u *unpacker) again(at place, create func() error) error {
 func (u *unpacker) makeDir(at place, h *tar.Header) error {
 	opaque := false
 	err := unix.Mkdirat(at.parent, at.name, 0o700)
+	if errors.Is(err, unix.EEXIST) && u.into != nil {
+		return u.standing(at)
+	}
 	if errors.Is(err, unix.EEXIST) {
 		opaque, err = u.existingDir(at)
 	}

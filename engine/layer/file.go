@@ -70,7 +70,9 @@ func (u *unpacker) checkSize(size int64, sparse bool) error {
 }
 
 func (u *unpacker) copyFile(fd int, path string, size int64) error {
-	u.recipe.file(path, size)
+	if u.recipe != nil {
+		u.recipe.file(path, size)
+	}
 	u.src.content = true
 	left := size
 	for left > 0 {

@@ -28,6 +28,8 @@ type TarOptions struct {
 	// Plain writes a file system as it is: whiteouts and opaque marks are left
 	// out, not turned into .wh. names. For exporting a container's merged root.
 	Plain bool
+	// Skip leaves a path out, with what is below it; nil: none is.
+	Skip func(name string) bool
 }
 
 // Tar writes a layer as the tar it came from, byte for byte, or, for one
@@ -146,23 +148,34 @@ func TarDir(ctx context.Context, dir string, w io.Writer, o TarOptions) error {
 		return fmt.Errorf("open %s: %w", dir, err)
 	}
 	defer unix.Close(fd)
-	buffered := bufio.NewWriterSize(w, 256<<10)
-	p := &packer{ctx: ctx, tar: tar.NewWriter(buffered), o: o, links: map[inode]string{}, buf: make([]byte, 256<<10)}
+	p := newPacker(ctx, w, o)
 	if err := p.dir(fd, ""); err != nil {
 		return err
 	}
-	if err := p.tar.Close(); err != nil {
-		return err
-	}
-	return buffered.Flush()
+	return p.close()
 }
 
 type packer struct {
 	ctx   context.Context
+	out   *bufio.Writer
 	tar   *tar.Writer
 	o     TarOptions
 	links map[inode]string
 	buf   []byte
+}
+
+func newPacker(ctx context.Context, w io.Writer, o TarOptions) *packer {
+	p := &packer{ctx: ctx, out: bufio.NewWriterSize(w, 256<<10), o: o, links: map[inode]string{}, buf: make([]byte, 256<<10)}
+	p.tar = tar.NewWriter(p.out)
+	return p
+}
+
+// close ends the archive.
+func (p *packer) close() error {
+	if err := p.tar.Close(); err != nil {
+		return err
+	}
+	return p.out.Flush()
 }
 
 func (p *packer) dir(fd int, name string) error {
@@ -183,6 +196,9 @@ func (p *packer) dir(fd int, name string) error {
 }
 
 func (p *packer) one(parent int, base, name string) error {
+	if p.o.Skip != nil && p.o.Skip(name) {
+		return nil
+	}
 	var st unix.Stat_t
 	err := unix.Fstatat(parent, base, &st, unix.AT_SYMLINK_NOFOLLOW)
 	if errors.Is(err, unix.ENOENT) {

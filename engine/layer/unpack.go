@@ -136,6 +136,9 @@ func (s *source) Read(p []byte) (int, error) {
 	}
 	n, err := s.r.Read(p)
 	s.n += int64(n)
+	if s.recipe == nil {
+		return n, err
+	}
 	s.sum.Write(p[:n])
 	if !s.content && n > 0 {
 		s.recipe.literal(p[:n])
@@ -161,6 +164,7 @@ type unpacker struct {
 	// replaced is true once something that an earlier entry made was taken
 	// away by a later one.
 	replaced bool
+	into     *ExtractOptions // a tree in use is unpacked into; nil: a layer is made
 }
 
 // A dirTime is a directory's modification time, set when all is in it.

@@ -2,17 +2,14 @@ package local
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"os"
-	"os/exec"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
 
 	"github.com/moby/buildkit/client"
-	"golang.org/x/sys/unix"
 
 	"github.com/davit-run/davit/engine"
 	"github.com/davit-run/davit/engine/build"
@@ -20,14 +17,18 @@ import (
 	"github.com/davit-run/davit/engine/keeper/wire"
 )
 
-// Build makes an image and gives it names.
-func (e *Engine) Build(ctx context.Context, r build.Request, names []string, report func(*client.SolveStatus)) (engine.Image, error) {
+// Build makes an image and gives it names. Images it starts from come from
+// their registries, as o says, when they are not here.
+func (e *Engine) Build(ctx context.Context, r build.Request, names []string, o RegistryOptions, report func(*client.SolveStatus)) (engine.Image, error) {
 	hold, err := e.images.Layers().Hold(ctx)
 	if err != nil {
 		return engine.Image{}, err
 	}
 	defer hold.Release()
-	b := build.Builder{Layout: e.layout, Layers: e.images.Layers(), Images: buildImages{e}, Runner: stepRunner{e}}
+	b, err := e.builder(r, o)
+	if err != nil {
+		return engine.Image{}, err
+	}
 	res, err := b.Build(ctx, r, report)
 	if err != nil {
 		return engine.Image{}, err
@@ -36,88 +37,94 @@ func (e *Engine) Build(ctx context.Context, r build.Request, names []string, rep
 	if err != nil {
 		return engine.Image{}, fmt.Errorf("image configuration: %w", err)
 	}
-	img := engine.Image{Created: time.Now().UTC(), OS: platform.OS, Arch: platform.Architecture, Variant: platform.Variant,
+	img := engine.Image{Created: created(r), OS: platform.OS, Arch: platform.Architecture, Variant: platform.Variant,
 		Config: config, Layers: res.Layers}
 	return e.images.Put(img, res.Config, nil, names...)
 }
 
-// buildImages finds the images that Dockerfiles start from.
-type buildImages struct{ e *Engine }
+// AskDockerfile answers a question about a Dockerfile: build.CallCheck,
+// CallOutline or CallTargets.
+func (e *Engine) AskDockerfile(ctx context.Context, r build.Request, call string, o RegistryOptions) (text, object []byte, ok bool, err error) {
+	b, err := e.builder(r, o)
+	if err != nil {
+		return nil, nil, false, err
+	}
+	return b.Call(ctx, r, call, nil)
+}
 
-// Resolve implements ops.ImageSource. A reference that was resolved before
-// carries the digest that was told then, which for an image without a manifest
-// is its id.
-func (b buildImages) Resolve(_ context.Context, ref, platform, _ string) (engine.Image, []byte, error) {
+func (e *Engine) builder(r build.Request, o RegistryOptions) (*build.Builder, error) {
+	program, err := wire.FindRuntime()
+	if err != nil {
+		return nil, err
+	}
+	return &build.Builder{Layout: e.layout, Layers: e.images.Layers(), Images: buildImages{e, r.Local, o},
+		Runner: build.Runner{Program: program, Layout: e.layout}}, nil
+}
+
+// created is when an image counts as made: SOURCE_DATE_EPOCH makes builds
+// reproducible.
+func created(r build.Request) time.Time {
+	if s, err := strconv.ParseInt(r.Args["SOURCE_DATE_EPOCH"], 10, 64); err == nil {
+		return time.Unix(s, 0).UTC()
+	}
+	return time.Now().UTC()
+}
+
+// buildImages finds the images that Dockerfiles start from.
+type buildImages struct {
+	e     *Engine
+	local []string // never pulled
+	o     RegistryOptions
+}
+
+// Resolve implements ops.ImageSource: an image of this host unless the mode is
+// pull, else the registry's. A reference that was resolved before carries the
+// digest that was told then, and is not looked for again.
+func (b buildImages) Resolve(ctx context.Context, ref, platform, mode string) (engine.Image, []byte, error) {
+	img, err := b.find(ref)
+	_, _, pinned := strings.Cut(ref, "@")
+	fresh := mode == "pull" && !pinned && !slices.Contains(b.local, ref)
+	if err == nil && !fresh && suits(img, platform) {
+		config, err := b.e.images.Config(img.ID)
+		return img, config, err
+	}
+	if err != nil && !errors.Is(err, image.ErrNotFound) {
+		return engine.Image{}, nil, err
+	}
+	p, err := b.e.Pull(ctx, ref, platform, b.o)
+	if err != nil {
+		return engine.Image{}, nil, err
+	}
+	config, err := b.e.images.Config(p.Image.ID)
+	return p.Image, config, err
+}
+
+// find looks for an image of this host; for one without a manifest, the digest
+// that was told is its id.
+func (b buildImages) find(ref string) (engine.Image, error) {
 	img, err := b.e.images.Resolve(ref)
 	if errors.Is(err, image.ErrNotFound) {
 		if name, id, ok := strings.Cut(ref, "@"); ok {
 			if named, nerr := b.e.images.Resolve(name); nerr == nil && (named.ID == id || named.Digest == id) {
-				img, err = named, nil
+				return named, nil
+			}
+			if byID, nerr := b.e.images.Resolve(id); nerr == nil {
+				return byID, nil
 			}
 		}
 	}
-	if err != nil {
-		return engine.Image{}, nil, err
-	}
-	config, err := b.e.images.Config(img.ID)
-	return img, config, err
+	return img, err
 }
 
-// stepRunner runs a build's commands, each in a davit-runtime of its own.
-type stepRunner struct{ e *Engine }
-
-// RunStep implements ops.Runner: the step goes through a socket on descriptor
-// 3, and how it ended comes back through it.
-func (r stepRunner) RunStep(ctx context.Context, s engine.RunStep, stdout, stderr io.Writer) (int, error) {
-	program, err := wire.FindRuntime()
-	if err != nil {
-		return 0, err
+// suits says whether an image is for a platform such as linux/arm64/v8; the
+// empty one is whatever is here.
+func suits(img engine.Image, platform string) bool {
+	want := strings.Split(platform, "/")
+	have := []string{img.OS, img.Arch, img.Variant}
+	for i, w := range want {
+		if i < len(have) && w != "" && have[i] != "" && w != have[i] {
+			return false
+		}
 	}
-	body, err := json.Marshal(s)
-	if err != nil {
-		return 0, err
-	}
-	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return 0, os.NewSyscallError("socketpair", err)
-	}
-	ours, theirs := os.NewFile(uintptr(fds[0]), "step"), os.NewFile(uintptr(fds[1]), "step")
-	defer ours.Close()
-	cmd := exec.CommandContext(ctx, program, "step", r.e.layout.Data, r.e.layout.Run)
-	cmd.Env = []string{}
-	cmd.Stdout, cmd.Stderr = stdout, stderr
-	cmd.ExtraFiles = []*os.File{theirs}
-	cmd.Cancel = func() error { return cmd.Process.Signal(unix.SIGTERM) }
-	cmd.WaitDelay = 10 * time.Second
-	err = cmd.Start()
-	theirs.Close()
-	if err != nil {
-		return 0, fmt.Errorf("run %s: %w", program, err)
-	}
-	res, serr := converse(ours, body)
-	err = cmd.Wait()
-	switch {
-	case ctx.Err() != nil:
-		return 0, ctx.Err()
-	case serr != nil:
-		return 0, errors.Join(serr, err)
-	case res.Error != "":
-		return 0, errors.New(res.Error)
-	}
-	return res.Code, nil
-}
-
-// converse sends a step and reads how it ended.
-func converse(f *os.File, body []byte) (engine.StepResult, error) {
-	var res engine.StepResult
-	if _, err := f.Write(body); err != nil {
-		return res, fmt.Errorf("send build step: %w", err)
-	}
-	if err := unix.Shutdown(int(f.Fd()), unix.SHUT_WR); err != nil {
-		return res, os.NewSyscallError("shutdown", err)
-	}
-	if err := json.NewDecoder(io.LimitReader(f, 1<<20)).Decode(&res); err != nil {
-		return res, fmt.Errorf("build step ended without a word: %w", err)
-	}
-	return res, nil
+	return true
 }

@@ -1,6 +1,7 @@
 package local
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
@@ -10,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -54,6 +56,9 @@ func (e *Engine) CreateContainer(ctx context.Context, d Draft) (id string, err e
 	}
 	if err := e.joinOthers(ctx, c); err != nil {
 		return "", err
+	}
+	if err := e.mountedImages(c); err != nil {
+		return "", fmt.Errorf("create container %s: %w", d.Name, err)
 	}
 	if err := hostPaths(c.Spec.Mounts); err != nil {
 		return "", fmt.Errorf("create container %s: %w", d.Name, err)
@@ -122,6 +127,8 @@ func (e *Engine) joinOthers(ctx context.Context, c *engine.Container) error {
 	return nil
 }
 
+// find returns the id of a container by its name or id, or of the first
+// replica of a service; of two records of one, the younger.
 func (e *Engine) find(ctx context.Context, project, kind, name string) (string, error) {
 	projects := []string{project}
 	if kind == "container" {
@@ -130,20 +137,49 @@ func (e *Engine) find(ctx context.Context, project, kind, name string) (string, 
 			return "", err
 		}
 	}
+	var found *engine.Container
+	number := func(c *engine.Container) int {
+		n, _ := strconv.Atoi(c.Spec.Labels["com.docker.compose.container-number"])
+		return n
+	}
 	for _, p := range projects {
 		all, err := e.Containers(ctx, p)
 		if err != nil {
 			return "", err
 		}
-		for _, c := range all {
-			if kind == "service" && c.Spec.Labels["com.docker.compose.service"] == name ||
-				kind == "container" && (c.Name == name || c.ID == name) {
+		for _, s := range all {
+			c := &s.Container
+			if kind == "container" && (c.ID == name || len(name) >= 12 && strings.HasPrefix(c.ID, name)) {
 				return c.ID, nil
+			}
+			oneOff := strings.EqualFold(c.Spec.Labels["com.docker.compose.oneoff"], "true")
+			if kind == "container" && c.Name != name ||
+				kind == "service" && (c.Spec.Labels["com.docker.compose.service"] != name || oneOff) {
+				continue
+			}
+			if found == nil || cmp.Or(cmp.Compare(number(found), number(c)), c.Created.Compare(found.Created)) > 0 {
+				found = c
 			}
 		}
 	}
-	return "", fmt.Errorf("no container of %s %q to share namespaces with", kind, name)
+	if found == nil {
+		return "", fmt.Errorf("no container of %s %q to share namespaces with", kind, name)
+	}
+	return found.ID, nil
 }
+
+// Find returns the id of the container with a name, or whose id it is or
+// begins with, in any project; ErrNoContainer when there is none.
+func (e *Engine) Find(ctx context.Context, name string) (string, error) {
+	id, err := e.find(ctx, "", "container", name)
+	if err != nil {
+		return "", fmt.Errorf("%s: %w", name, ErrNoContainer)
+	}
+	return id, nil
+}
+
+// ErrNoContainer means that no container has the name or id.
+var ErrNoContainer = errors.New("no such container")
 
 // hostPaths makes the missing sources of binds that ask for it, as directories
 // of the person who typed the command, and names the ones that must exist. An
@@ -219,6 +255,9 @@ func (e *Engine) giveVolumes(ctx context.Context, c *engine.Container, kept map[
 			continue
 		}
 		if m.Source != "" {
+			if err := e.begun(ctx, m.Source); err != nil {
+				return err
+			}
 			c.Volumes[target] = m.Source
 			continue
 		}
@@ -236,6 +275,18 @@ func (e *Engine) giveVolumes(ctx context.Context, c *engine.Container, kept map[
 		}
 	}
 	return nil
+}
+
+// begun finishes a volume that a killed command has recorded and not made.
+func (e *Engine) begun(ctx context.Context, name string) error {
+	v, err := e.volumes.Get(name)
+	if errors.Is(err, volume.ErrNotFound) {
+		return nil // starting says so
+	}
+	if err == nil {
+		_, err = e.volumes.Create(ctx, v)
+	}
+	return err
 }
 
 func (e *Engine) anonymous(ctx context.Context, c *engine.Container, target string, kept, labels map[string]string) error {

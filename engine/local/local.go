@@ -21,6 +21,7 @@ type Engine struct {
 	volumes *volume.Store
 
 	keepers keepers
+	warn    func(container, what string)
 }
 
 // ErrNotRoot means that the caller may not do what an engine does.
@@ -34,6 +35,18 @@ func Open(layout store.Layout) *Engine {
 
 // Close gives up what the engine holds open.
 func (e *Engine) Close() error { return e.keepers.close() }
+
+// OnWarning has f told what the host could not give to a container, or what
+// its owner should know; it may be called from several goroutines.
+func (e *Engine) OnWarning(f func(container, what string)) { e.warn = f }
+
+// warned passes a reply's warning on.
+func (e *Engine) warned(r wire.Reply, _ []*os.File) error {
+	if r.Warning != "" && e.warn != nil {
+		e.warn(r.Name, r.Warning)
+	}
+	return nil
+}
 
 // Layout tells where the engine's files lie.
 func (e *Engine) Layout() store.Layout { return e.layout }
@@ -74,14 +87,14 @@ func (e *Engine) call(ctx context.Context, project string, req wire.Request, eac
 
 // StartContainer starts a container's process and returns once it runs.
 func (e *Engine) StartContainer(ctx context.Context, project, id string) error {
-	return e.call(ctx, project, wire.Request{Op: wire.OpStart, ID: id}, nil)
+	return e.call(ctx, project, wire.Request{Op: wire.OpStart, ID: id}, e.warned)
 }
 
 // StopContainer ends a container's process: the signal (empty: its own), the
 // grace period (nil: its own), then SIGKILL. With forRemoval its exit is not
 // made durable, since the container is removed next.
 func (e *Engine) StopContainer(ctx context.Context, project, id, signal string, timeout *engine.Duration, forRemoval bool) error {
-	return e.call(ctx, project, wire.Request{Op: wire.OpStop, ID: id, Signal: signal, Timeout: timeout, Forget: forRemoval}, nil)
+	return e.call(ctx, project, wire.Request{Op: wire.OpStop, ID: id, Signal: signal, Timeout: timeout, Forget: forRemoval}, e.warned)
 }
 
 // KillContainer sends a signal to a container's first process.
@@ -116,6 +129,53 @@ func (e *Engine) Wait(ctx context.Context, project, id string) (engine.State, er
 		return nil
 	})
 	return last, err
+}
+
+// Hold waits for the end of a container that is started after ready was
+// called, and so misses nothing however short its life is. ended is told of the
+// end while the container is still there, although it removes itself.
+func (e *Engine) Hold(ctx context.Context, project, id string, ready func(), ended func(engine.State) error) error {
+	err := e.call(ctx, project, wire.Request{Op: wire.OpWait, ID: id, Hold: true}, func(r wire.Reply, _ []*os.File) error {
+		if r.State == nil {
+			ready()
+			return nil
+		}
+		if err := ended(*r.State); err != nil {
+			return err
+		}
+		return errOver
+	})
+	if errors.Is(err, errOver) {
+		return nil
+	}
+	return err
+}
+
+// errOver ends a call whose caller has seen all it wants.
+var errOver = errors.New("nothing more is wanted")
+
+// Stats tells what the living containers of a project use, by id; none when it
+// has no keeper.
+func (e *Engine) Stats(ctx context.Context, project string) (map[string]engine.Stats, error) {
+	all := make(map[string]engine.Stats)
+	c, err := wire.Dial(ctx, e.layout, project)
+	if errors.Is(err, wire.ErrNoKeeper) {
+		return all, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer c.Close()
+	err = c.Call(ctx, wire.Request{Op: wire.OpStats}, func(r wire.Reply, _ []*os.File) error {
+		if r.Stats != nil {
+			all[r.ID] = *r.Stats
+		}
+		return nil
+	})
+	if errors.Is(err, wire.ErrNoKeeper) {
+		err = nil
+	}
+	return all, err
 }
 
 // Watch calls each for everything that happens in a project from now on, until

@@ -1,6 +1,7 @@
 package local
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"os"
@@ -29,7 +30,7 @@ func (e *Engine) CreateNetwork(ctx context.Context, n engine.Network) error {
 	if err := store.Write(filepath.Join(dir, "network.json"), n); err != nil {
 		return err
 	}
-	return e.call(ctx, n.Project, wire.Request{Op: wire.OpNetwork, Network: n.Name}, nil)
+	return e.call(ctx, cmp.Or(n.Project, byHand), wire.Request{Op: wire.OpNetwork, Network: n.Name}, nil)
 }
 
 // RemoveNetwork takes a network away with its bridge, rules, leases and record.
@@ -108,4 +109,16 @@ func (e *Engine) imageUser(id string) string {
 		return user == ""
 	})
 	return user
+}
+
+// VolumeUsers names, for each volume that containers have, those containers.
+func (e *Engine) VolumeUsers() map[string][]string {
+	users := make(map[string][]string)
+	_ = e.eachContainer(func(c *engine.Container) bool {
+		for _, v := range c.Volumes {
+			users[v] = append(users[v], c.Name)
+		}
+		return true
+	})
+	return users
 }

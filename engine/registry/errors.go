@@ -24,6 +24,22 @@ var (
 	ErrDenied = errors.New("the registry refuses access")
 )
 
+// A Failure is what went wrong with a registry, and what to do about it.
+type Failure struct {
+	Err error  // what and why, without the advice
+	Fix string // the next thing to try
+}
+
+// Error is what, why and what to do, in one line.
+func (f *Failure) Error() string { return f.Err.Error() + ": " + f.Fix }
+
+// Unwrap returns what went wrong.
+func (f *Failure) Unwrap() error { return f.Err }
+
+func failure(fix, format string, args ...any) error {
+	return &Failure{Err: fmt.Errorf(format, args...), Fix: fix}
+}
+
 // unreachable tells whether an error says that nobody was there to answer.
 func unreachable(err error) bool {
 	var op *net.OpError
@@ -47,15 +63,15 @@ func (c *Client) explain(verb, ref string, err error) error {
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded) && !unreachable(err):
 		return fmt.Errorf("%s %s: %w", verb, ref, err)
 	case unreachable(err):
-		return fmt.Errorf("%s %s: %w at %s (%s): check the network, or take the image from an archive with: davit load -i ARCHIVE",
-			verb, ref, ErrUnreachable, host, reason(err))
+		return failure("check the network, or take the image from an archive with: davit load -i ARCHIVE",
+			"%s %s: %w at %s (%s)", verb, ref, ErrUnreachable, host, reason(err))
 	case errors.Is(err, docker.ErrInvalidAuthorization), errdefs.IsUnauthorized(err), errdefs.IsPermissionDenied(err),
 		status == http.StatusUnauthorized, status == http.StatusForbidden:
-		return fmt.Errorf("%s %s: %w: the image may not exist, or you must first: davit login %s", verb, ref, ErrDenied, host)
+		return failure("the image may not exist, or you must first: davit login "+host, "%s %s: %w", verb, ref, ErrDenied)
 	case errdefs.IsNotFound(err), status == http.StatusNotFound:
-		return fmt.Errorf("%s %s: %w: check its name and tag", verb, ref, ErrNotFound)
+		return failure("check its name and tag", "%s %s: %w", verb, ref, ErrNotFound)
 	case isDiskFull(err):
-		return fmt.Errorf("%s %s: %w: free some space (davit system prune), and try again", verb, ref, err)
+		return failure("free some space (davit system prune), and try again", "%s %s: %w", verb, ref, err)
 	}
 	return fmt.Errorf("%s %s: %w", verb, ref, err)
 }

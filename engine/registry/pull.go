@@ -53,7 +53,7 @@ func (c *Client) pull(ctx context.Context, name, platform string) (Pulled, error
 		return Pulled{}, err
 	}
 	if img, ok := c.present(name, d.Digest, platform); ok {
-		return Pulled{Image: img, Digest: d.Digest}, nil
+		return Pulled{Image: img, Digest: d.Digest}, c.images.Confirm(name)
 	}
 	f, err := r.Fetcher(ctx, name)
 	if err != nil {

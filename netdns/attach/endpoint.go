@@ -182,3 +182,41 @@ func (h *Host) Disconnect(ctx context.Context, ns *os.File, ep netdns.Endpoint) 
 	}
 	return h.Detach(ctx, ep)
 }
+
+// Rename changes the names of an endpoint that stands: resolvers of all
+// projects answer to the new ones at once. It is idempotent.
+func (h *Host) Rename(ctx context.Context, ep netdns.Endpoint) error {
+	err := h.lockNetwork(ep.Network, func() error {
+		var was netdns.Endpoint
+		if err := h.rec.Read(keyEndpoint(ep.Network, ep.Container), &was); err != nil {
+			return err
+		}
+		was.Names, was.LinkAliases, was.Gateway = ep.Names, ep.LinkAliases, ep.Gateway
+		return h.rec.Write(keyEndpoint(ep.Network, ep.Container), was)
+	})
+	if err != nil {
+		return fmt.Errorf("rename container %s on network %s: %w", ep.Name, ep.Network, err)
+	}
+	return nil
+}
+
+// Reroute makes an endpoint that stands the way out of its container: the
+// default routes in ns lead through it from now on. It is idempotent.
+func (h *Host) Reroute(ctx context.Context, ns *os.File, ep netdns.Endpoint) error {
+	r, err := h.runtime(ep.Network)
+	if err != nil {
+		return fmt.Errorf("route container %s: %w", ep.Name, err)
+	}
+	if !addressed(r.Driver) {
+		return nil
+	}
+	ep.Gateway = true
+	l, err := link(r, ep)
+	if err == nil {
+		err = sandbox.Configure(ns, l)
+	}
+	if err != nil {
+		return fmt.Errorf("route container %s through network %s: %w", ep.Name, ep.Network, err)
+	}
+	return nil
+}

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/davit-run/davit/netdns"
+	"github.com/davit-run/davit/netdns/holder"
 )
 
 // forgetFlows deletes what conntrack remembers of the publications. When a port
@@ -52,7 +53,7 @@ func (s *stale) MatchConntrackFlow(f *netlink.ConntrackFlow) bool {
 	from, _ := netip.AddrFromSlice(f.Reverse.SrcIP)
 	from = from.Unmap()
 	for _, p := range s.pubs {
-		if f.Forward.DstPort != p.HostPort || int(f.Forward.Protocol) != kinds[p.Protocol][1] {
+		if f.Forward.DstPort != p.HostPort || int(f.Forward.Protocol) != holder.Number(p.Protocol) {
 			continue
 		}
 		led := (from == p.To || from == p.To6) && f.Reverse.SrcPort == p.ContainerPort

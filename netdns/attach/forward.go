@@ -5,64 +5,73 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/davit-run/davit/netdns"
+	"github.com/davit-run/davit/netdns/bridge"
 	"github.com/davit-run/davit/netdns/ipam"
 	"github.com/davit-run/davit/netdns/sandbox"
 )
 
 // Forwarding is a setting of the whole host that several installations may
-// need at once. Whoever found it off writes so into its own records and into
-// the alias of its bridge; every later bridge of any installation inherits the
-// mark; who removes the last marked bridge puts the setting back.
+// need at once. Whoever found it off says so in the alias of the bridge it makes,
+// before it changes anything; every later bridge of any installation inherits
+// the marks; who removes the last bridge puts the settings back. So the kernel
+// itself remembers: neither a crash nor a lost record leaves forwarding on.
 const (
-	markIPv4 = "fwd4"
-	markIPv6 = "fwd6"
+	markIPv4   = "fwd4"
+	markIPv6   = "fwd6"
+	markUplink = "ra=" // and the name of a link whose accept_ra was 1
 
 	ipForward  = "ipv4/ip_forward"
 	ip6Forward = "ipv6/conf/all/forwarding"
 
-	keySysctls = "host/sysctls"
+	mostAlias = 255 // IFALIASZ less the final NUL
 )
-
-// changed is the record of sysctls as they were before davit came.
-type changed struct {
-	Boot string            `json:"boot"` // another boot: all this is over
-	Was  map[string]string `json:"was"`
-}
 
 // A setting is one sysctl below net/ and the value it is to have.
 type setting struct{ path, value string }
 
-// forward finds out which sysctls must change for the network, records what
-// they were, and returns the changes and the alias of the network's bridge. The
-// changes wait until the rules stand: no packet is forwarded unguarded.
+// forward finds out which sysctls must change for the network, and returns the
+// changes and the alias of the network's bridge, which remembers what they were.
+// The changes wait until the rules stand: no packet is forwarded unguarded.
 func (h *Host) forward(r runtime) (string, []setting, error) {
-	alias := "davit " + r.Name
-	marks, err := h.marks()
-	if err != nil || r.Internal {
-		return alias, nil, err
+	marks, err := h.marks("")
+	if err != nil {
+		return "", nil, err
 	}
 	var todo []setting
-	if off(ipForward) {
-		marks[markIPv4] = true
+	if !r.Internal && off(ipForward) {
+		marks = append(marks, markIPv4)
 		todo = append(todo, setting{ipForward, "1"})
 	}
-	if len(ipam.Family(r.Network, true)) > 0 && off(ip6Forward) {
-		marks[markIPv6] = true
-		uplinks, err := h.keepAdvertisements()
+	if !r.Internal && len(ipam.Family(r.Network, true)) > 0 && off(ip6Forward) {
+		marks = append(marks, markIPv6)
+		uplinks, err := h.uplinks()
 		if err != nil {
-			return alias, nil, err
+			return "", nil, err
 		}
-		todo = append(append(todo, uplinks...), setting{ip6Forward, "1"})
-	}
-	for _, m := range []string{markIPv4, markIPv6} {
-		if marks[m] {
-			alias += " " + m
+		for _, name := range uplinks {
+			marks = append(marks, markUplink+name)
+			todo = append(todo, setting{acceptRA(name), "2"})
 		}
+		todo = append(todo, setting{ip6Forward, "1"})
 	}
-	return alias, todo, h.remember(todo)
+	return aliasOf(r.Name, marks), todo, nil
+}
+
+// aliasOf describes a bridge. The network's name is cut where the marks would
+// not fit.
+func aliasOf(network string, marks []string) string {
+	slices.Sort(marks)
+	words := strings.Join(slices.Compact(marks), " ")
+	if most := mostAlias - len("davit  ") - len(words); len(network) > max(1, most) {
+		network = network[:max(1, most)]
+	}
+	return strings.TrimSpace("davit " + network + " " + words)
 }
 
 func off(path string) bool {
@@ -70,120 +79,103 @@ func off(path string) bool {
 	return err == nil && v == "0"
 }
 
-// keepAdvertisements makes uplinks go on believing router advertisements when
-// IPv6 forwarding comes on: the kernel stops listening at accept_ra=1, and the
-// host would lose its default route.
-func (h *Host) keepAdvertisements() ([]setting, error) {
+func acceptRA(link string) string { return "ipv6/conf/" + link + "/accept_ra" }
+
+// uplinks are the links that believe router advertisements, and must go on
+// doing so when IPv6 forwarding comes on: the kernel stops listening at
+// accept_ra=1, and the host would lose its default route.
+func (h *Host) uplinks() ([]string, error) {
 	all, err := h.links.List("")
 	if err != nil {
 		return nil, err
 	}
-	var todo []setting
+	var out []string
 	for _, l := range all {
-		path := "ipv6/conf/" + l.Name + "/accept_ra"
 		if strings.HasPrefix(l.Name, netdns.LinkPrefix) || l.Name == "lo" {
 			continue
 		}
-		if v, err := sysctl(path); err == nil && v == "1" {
-			todo = append(todo, setting{path, "2"})
+		if v, err := sysctl(acceptRA(l.Name)); err == nil && v == "1" {
+			out = append(out, l.Name)
 		}
 	}
-	return todo, nil
+	return out, nil
 }
 
-// remember writes down what sysctls are before they are changed.
-func (h *Host) remember(todo []setting) error {
-	if len(todo) == 0 {
+// restore puts the sysctls back when no bridge of any installation is left but
+// the one named except, which is about to go: a crash in between leaves its
+// marks to the next who comes.
+func (h *Host) restore(except string) error {
+	left, err := h.links.List(netdns.LinkPrefix + "b")
+	if err != nil {
+		return err
+	}
+	i := slices.IndexFunc(left, func(l bridge.Link) bool { return l.Name == except })
+	if i < 0 || len(left) > 1 {
 		return nil
 	}
-	c, err := h.changed()
-	if err != nil {
-		return err
-	}
-	for _, s := range todo {
-		was, err := sysctl(s.path)
-		if err != nil {
-			return err
+	for _, m := range marksOf(left[i]) {
+		path, was := ip6Forward, "0"
+		if link, ok := strings.CutPrefix(m, markUplink); ok {
+			path, was = acceptRA(link), "1"
+		} else if m == markIPv4 {
+			path = ipForward
+		} else if m != markIPv6 {
+			continue
 		}
-		if _, known := c.Was[s.path]; !known {
-			c.Was[s.path] = was
-		}
-	}
-	return h.rec.Write(keySysctls, c)
-}
-
-func (h *Host) changed() (changed, error) {
-	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
-	if err != nil {
-		return changed{}, fmt.Errorf("read boot id: %w", err)
-	}
-	var c changed
-	err = h.rec.Read(keySysctls, &c)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return c, fmt.Errorf("read changed sysctls: %w", err)
-	}
-	if id := strings.TrimSpace(string(boot)); c.Boot != id || c.Was == nil {
-		c = changed{Boot: id, Was: map[string]string{}}
-	}
-	return c, nil
-}
-
-// restore puts the sysctls back when no bridge of any installation is left.
-// marks are those that were there before the last bridge went.
-func (h *Host) restore(marks map[string]bool) error {
-	left, err := h.links.List(netdns.LinkPrefix + "b")
-	if err != nil || len(left) > 0 {
-		return err
-	}
-	c, err := h.changed()
-	if err != nil {
-		return err
-	}
-	if marks[markIPv4] {
-		c.Was[ipForward] = "0"
-	}
-	if marks[markIPv6] {
-		c.Was[ip6Forward] = "0"
-	}
-	for path, was := range c.Was {
-		// Another installation may have taken over: then its mark says so.
 		if err := optional(path, was); err != nil {
 			return err
 		}
 	}
-	return h.rec.Remove(keySysctls)
+	return nil
 }
 
-// marks collects what the bridges of all installations remember.
-func (h *Host) marks() (map[string]bool, error) {
+// marks collects what the bridges of all installations remember, but for one.
+func (h *Host) marks(except string) ([]string, error) {
 	all, err := h.links.List(netdns.LinkPrefix + "b")
 	if err != nil {
 		return nil, err
 	}
-	marks := map[string]bool{}
+	var out []string
 	for _, l := range all {
-		words := strings.Fields(l.Alias)
-		for _, w := range words[min(2, len(words)):] {
-			marks[w] = true
+		if l.Name != except {
+			out = append(out, marksOf(l)...)
 		}
 	}
-	return marks, nil
+	return out, nil
+}
+
+// marksOf reads a bridge's alias: "davit NETWORK MARK...".
+func marksOf(l bridge.Link) []string {
+	words := strings.Fields(l.Alias)
+	return words[min(2, len(words)):]
 }
 
 // guarding says whether the host forwards only because davit told it to: then
 // the table drops what is not davit's.
 func (h *Host) guarding() bool {
-	marks, err := h.marks()
+	marks, err := h.marks("")
+	return err != nil || slices.Contains(marks, markIPv4) || slices.Contains(marks, markIPv6)
+}
+
+// together runs fn while no other davit of this network namespace, of whatever
+// installation, makes its first bridge or removes its last: a lock on the
+// sysctl itself, which all of them see and which leaves nothing behind.
+func together(fn func() error) error {
+	fd, err := unix.Open("/proc/sys/net/"+ipForward, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return true
+		return fmt.Errorf("open sysctl net/%s: %w", ipForward, err)
 	}
-	c, err := h.changed()
+	defer unix.Close(fd)
+	for {
+		err = unix.Flock(fd, unix.LOCK_EX)
+		if !errors.Is(err, unix.EINTR) {
+			break
+		}
+	}
 	if err != nil {
-		return true
+		return fmt.Errorf("lock sysctl net/%s: %w", ipForward, err)
 	}
-	_, four := c.Was[ipForward]
-	_, six := c.Was[ip6Forward]
-	return marks[markIPv4] || marks[markIPv6] || four || six
+	return fn()
 }
 
 func sysctl(path string) (string, error) {

@@ -157,12 +157,24 @@ func (h *Host) used(n netdns.Network) ([]ipam.Use, error) {
 // before the bridge is up: there is no moment without isolation.
 func (h *Host) raise(r runtime) error {
 	spec := spec(r)
+	if err := together(func() error { return h.found(r, &spec) }); err != nil {
+		return err
+	}
+	if err := h.links.Up(spec); err != nil {
+		return err
+	}
+	return h.letThrough(r.Bridge)
+}
+
+// found makes the bridge, with the marks of what is changed for it, then the
+// rules, then the changes.
+func (h *Host) found(r runtime, s *bridge.Spec) error {
 	alias, todo, err := h.forward(r)
 	if err != nil {
 		return err
 	}
-	spec.Alias = alias
-	if err := h.links.Make(spec); err != nil {
+	s.Alias = alias
+	if err := h.links.Make(*s); err != nil {
 		return err
 	}
 	if err := bridgeSysctls(r); err != nil {
@@ -171,15 +183,12 @@ func (h *Host) raise(r runtime) error {
 	if err := h.guard(r, len(todo) > 0); err != nil {
 		return err
 	}
-	for _, s := range todo {
-		if err := sandbox.Sysctl(s.path, s.value); err != nil {
+	for _, t := range todo {
+		if err := sandbox.Sysctl(t.path, t.value); err != nil {
 			return err
 		}
 	}
-	if err := h.links.Up(spec); err != nil {
-		return err
-	}
-	return h.letThrough(r.Bridge)
+	return nil
 }
 
 // guard puts the network's rules into the table, or all rules if asked to or if
@@ -273,17 +282,7 @@ func (h *Host) Remove(ctx context.Context, name string) error {
 
 func (h *Host) fell(r runtime) error {
 	if r.Bridge != "" {
-		if err := h.stopLetting(r.Bridge); err != nil {
-			return err
-		}
-		marks, err := h.marks()
-		if err != nil {
-			return err
-		}
-		if err := h.links.Remove(r.Bridge); err != nil {
-			return err
-		}
-		if err := h.restore(marks); err != nil {
+		if err := h.dismantle(r.Bridge, true); err != nil {
 			return err
 		}
 	}
@@ -303,6 +302,22 @@ func (h *Host) fell(r runtime) error {
 			return nil
 		}
 		return h.rebuild()
+	})
+}
+
+// dismantle removes a link; with the last bridge of the host go the sysctls.
+func (h *Host) dismantle(name string, isBridge bool) error {
+	if !isBridge {
+		return h.links.Remove(name)
+	}
+	if err := h.stopLetting(name); err != nil {
+		return err
+	}
+	return together(func() error {
+		if err := h.restore(name); err != nil {
+			return err
+		}
+		return h.links.Remove(name)
 	})
 }
 

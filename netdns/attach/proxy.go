@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/davit-run/davit/netdns"
+	"github.com/davit-run/davit/netdns/holder"
 )
 
 // A proxy carries what comes to an IPv6 address of the host to a container where
@@ -88,7 +89,7 @@ func (h *Host) stopProxies(pubs []netdns.Publication) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for _, p := range pubs {
-		for _, a := range addresses(p) {
+		for _, a := range holder.Addresses(p.HostIP) {
 			key := proxyKey(p.Protocol, netip.AddrPortFrom(a, p.HostPort))
 			if x := h.proxies[key]; x != nil {
 				x.close()

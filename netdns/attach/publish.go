@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net/netip"
 	"os"
 	"slices"
 
@@ -169,12 +168,4 @@ func proxied(p netdns.Publication) bool {
 		return true
 	}
 	return p.HostIP.Is6() && (!p.To6.IsValid() || wildcard(p.HostIP) || p.HostIP.IsLoopback())
-}
-
-// addresses are what a publication binds: no HostIP means both families.
-func addresses(p netdns.Publication) []netip.Addr {
-	if !p.HostIP.IsValid() {
-		return []netip.Addr{netip.IPv4Unspecified(), netip.IPv6Unspecified()}
-	}
-	return []netip.Addr{p.HostIP}
 }

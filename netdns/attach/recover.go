@@ -128,10 +128,6 @@ func (h *Host) plugged(all []runtime) (map[string]bool, error) {
 // listed before the endpoints are read: one that another process plugs in the
 // meantime was recorded before, so it is known or not yet seen.
 func (h *Host) sweep(all []runtime) error {
-	marks, err := h.marks()
-	if err != nil {
-		return err
-	}
 	links, err := h.links.List(netdns.LinkPrefix)
 	if err != nil {
 		return err
@@ -148,14 +144,9 @@ func (h *Host) sweep(all []runtime) error {
 		if known[l.Name] || !ours {
 			continue
 		}
-		if l.Kind == "bridge" {
-			if err := h.stopLetting(l.Name); err != nil {
-				return err
-			}
-		}
-		if err := h.links.Remove(l.Name); err != nil {
+		if err := h.dismantle(l.Name, l.Kind == "bridge"); err != nil {
 			return err
 		}
 	}
-	return h.restore(marks)
+	return nil
 }

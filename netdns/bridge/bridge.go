@@ -59,7 +59,10 @@ func (l *Links) Make(s Spec) error {
 		if link.Type() != "bridge" {
 			return fmt.Errorf("make bridge %s: a %s has that name", s.Name, link.Type())
 		}
-		return nil
+		if link.Attrs().Alias == s.Alias {
+			return nil
+		}
+		return l.SetAlias(s.Name, s.Alias)
 	}
 	attrs := netlink.NewLinkAttrs()
 	attrs.Name, attrs.MTU = s.Name, s.MTU

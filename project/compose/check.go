@@ -40,9 +40,7 @@ func check(p *types.Project, index *source.Index) project.Errors {
 	c.files()
 	c.resources()
 	c.names()
-	if len(c.errs) == 0 {
-		c.cycles()
-	}
+	c.cycles()
 	return c.errs
 }
 

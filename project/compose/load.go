@@ -83,19 +83,22 @@ const large = 100 << 10
 func load(ctx context.Context, o Options) (*loaded, error) {
 	l := &loaded{o: o}
 	if err := l.prepare(); err != nil {
-		return l, err
+		return l, l.together(ctx, err)
 	}
 	if l.size() > large {
 		defer debug.SetGCPercent(debug.SetGCPercent(400))
 	}
 	model, err := quietly(l, func() (*types.Project, error) {
-		return loader.LoadWithContext(ctx, l.details(), l.options)
+		return l.build(ctx)
 	})
 	if err != nil {
-		return l, l.explain(err)
+		return l, l.together(ctx, l.explain(err))
 	}
 	if !l.o.NoConsistency {
 		if errs := check(model, &l.tree.index); len(errs) > 0 {
+			if len(l.o.Services) == 0 {
+				errs = append(errs, l.envFiles(model)...)
+			}
 			return l, errs
 		}
 	}

@@ -36,7 +36,7 @@ func (v *validator) sources(at []string, service *yaml.Node) {
 			continue
 		}
 		v.path = append(append([]string{}, at...), "volumes", strconv.Itoa(i))
-		v.wrong(item, "add source: and the directory or file of this host", "a bind mount needs a source")
+		v.again(item, "add source: and the directory or file of this host", "a bind mount needs a source")
 		v.path = nil
 	}
 }
@@ -63,18 +63,18 @@ func (v *validator) items(at []string, service *yaml.Node, key string, look func
 
 func (v *validator) port(n *yaml.Node, text string) {
 	if _, err := types.ParsePortConfig(text); err != nil {
-		v.wrong(n, "write [IP:][HOST:]CONTAINER[/PROTOCOL], such as 127.0.0.1:8080:80/tcp; ports go from 1 to 65535",
+		v.again(n, "write [IP:][HOST:]CONTAINER[/PROTOCOL], such as 127.0.0.1:8080:80/tcp; ports go from 1 to 65535",
 			"%q is not a port: %s", shorten(text), shorten(lowerFirst(err.Error())))
 	}
 }
 
 func (v *validator) volume(n *yaml.Node, text string) {
 	if strings.TrimSpace(text) == "" {
-		v.wrong(n, "write [SOURCE:]TARGET[:OPTIONS]", "the volume is empty")
+		v.again(n, "write [SOURCE:]TARGET[:OPTIONS]", "the volume is empty")
 		return
 	}
 	if _, err := format.ParseVolume(text); err != nil {
-		v.wrong(n, "write [SOURCE:]TARGET[:OPTIONS], such as ./data:/data:ro", "%q is not a volume: %s", shorten(text), shorten(lowerFirst(err.Error())))
+		v.again(n, "write [SOURCE:]TARGET[:OPTIONS], such as ./data:/data:ro", "%q is not a volume: %s", shorten(text), shorten(lowerFirst(err.Error())))
 	}
 }
 

@@ -48,7 +48,6 @@ var rows = []row{
 	{Path: "services.*.models", Treat: warned, Note: "models are not served yet"},
 	{Path: "services.*.provider", Treat: warned, Note: "providers are not called yet; nothing is started for this service"},
 	{Path: "services.*.pre_start", Treat: warned, Note: "init containers are not run yet"},
-	{Path: "services.*.pull_refresh_after", Treat: warned, Note: "the image is not refreshed by age yet; pull_policy: every_… is"},
 	{Path: "services.*.runtime", Treat: warned, Note: "davit is the runtime; another one is not called", Only: []string{"!runc", "crun", ""}},
 	{Path: "services.*.storage_opt", Treat: warned, Note: "the writable layer has no size limit yet"},
 	{Path: "services.*.use_api_socket", Treat: warned, Note: "there is no engine socket to hand to the container", Only: []string{"!false"}},
@@ -84,7 +83,7 @@ var serviceKeys = []string{
 	"group_add", "healthcheck", "hostname", "image", "init", "ipc", "label_file", "labels", "links", "logging",
 	"mac_address", "mem_limit", "mem_reservation", "mem_swappiness", "memswap_limit", "network_mode", "networks",
 	"oom_kill_disable", "oom_score_adj", "pid", "pids_limit", "platform", "ports", "post_start", "pre_stop",
-	"privileged", "profiles", "pull_policy", "read_only", "restart", "scale", "secrets", "security_opt", "shm_size",
+	"privileged", "profiles", "pull_policy", "pull_refresh_after", "read_only", "restart", "scale", "secrets", "security_opt", "shm_size",
 	"stdin_open", "stop_grace_period", "stop_signal", "sysctls", "tmpfs", "tty", "ulimits", "umask", "user",
 	"userns_mode", "uts", "volumes", "volumes_from", "working_dir",
 }

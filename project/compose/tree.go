@@ -31,6 +31,7 @@ type tree struct {
 	warns   []project.Warning
 	warned  map[string]bool // variables already told of
 	count   int
+	read    bool          // the main files are YAML within all limits
 	looped  map[link]bool // services of a circle of extends already told of
 }
 
@@ -46,11 +47,12 @@ func (l *loaded) plant() (*tree, error) {
 	if err := t.name(l.at.dir); err != nil {
 		return t, project.Errors{err}
 	}
+	t.read = true
 	for _, f := range t.index.Files {
 		t.check(f)
 	}
 	for _, f := range t.index.Files {
-		if len(t.errs) == 0 {
+		if t.leads() {
 			t.follow(f, []string{f.Path})
 		}
 	}
@@ -58,6 +60,14 @@ func (l *loaded) plant() (*tree, error) {
 		return t, t.errs
 	}
 	return t, nil
+}
+
+// leads says whether what the files include and extend can be followed: nothing
+// wrong was found in just that.
+func (t *tree) leads() bool {
+	return !slices.ContainsFunc(t.errs, func(e *project.Error) bool {
+		return e.Key == "" || !strings.Contains(e.Key, ".") || strings.HasPrefix(e.Key, "include") || strings.Contains(e.Key, "extends")
+	})
 }
 
 func (t *tree) parse(name string, content []byte, dir string, env map[string]string) *source.File {

@@ -38,11 +38,21 @@ func validate(f *source.File, noInterpolate, partial bool) project.Errors {
 			continue
 		}
 		v.check(doc, spec)
-		if len(v.errs) == 0 {
-			v.shorts(doc)
-		}
+		v.shorts(doc)
 	}
 	return v.errs
+}
+
+// again is wrong for the second look at a value: what was said of it, or of
+// something in it, the first time counts.
+func (v *validator) again(n *yaml.Node, fix, format string, args ...any) {
+	within := strings.Join(v.path, ".") + "."
+	for _, e := range v.errs {
+		if e.Line == n.Line && e.Column == n.Column || strings.HasPrefix(e.Key, within) {
+			return
+		}
+	}
+	v.wrong(n, fix, format, args...)
 }
 
 func (v *validator) wrong(n *yaml.Node, fix, format string, args ...any) {

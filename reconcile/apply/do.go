@@ -62,6 +62,8 @@ func (r *run) do(ctx context.Context, do reconcile.Action) error {
 			r.names.set(do.Name, id)
 		}
 		return err
+	case reconcile.UpdateContainer:
+		return e.UpdateContainer(ctx, project, do.ID, do.Spec)
 	case reconcile.StartContainer:
 		id, err := r.names.id(do.Name)
 		if err != nil {
@@ -77,7 +79,14 @@ func (r *run) do(ctx context.Context, do reconcile.Action) error {
 	case reconcile.UnpauseContainer:
 		return e.UnpauseContainer(ctx, project, do.ID)
 	case reconcile.RemoveContainer:
-		return e.RemoveContainer(ctx, project, do.ID, do.Volumes)
+		id := do.ID
+		if id == "" {
+			var err error
+			if id, err = r.names.id(do.Name); err != nil {
+				return err
+			}
+		}
+		return e.RemoveContainer(ctx, project, id, do.Volumes)
 	case reconcile.Await:
 		return r.await(ctx, do)
 	}

@@ -27,6 +27,9 @@ type Engine interface {
 	// CreateContainer writes the record, and resolves service:NAME in the
 	// definition to the container that there is by then.
 	CreateContainer(ctx context.Context, project string, do reconcile.CreateContainer) (id string, err error)
+	// UpdateContainer changes networks, names, ports and name servers of a
+	// container that runs.
+	UpdateContainer(ctx context.Context, project, id string, spec engine.Spec) error
 	StartContainer(ctx context.Context, project, id string) error
 	StopContainer(ctx context.Context, project, id, signal string, timeout *engine.Duration, forRemoval bool) error
 	KillContainer(ctx context.Context, project, id, signal string) error

@@ -65,8 +65,11 @@ func (r *run) ended(do reconcile.Action, err error) []Event {
 			w.end, err = "Resource is still in use", nil
 		}
 	}
-	if _, creates := do.(reconcile.CreateContainer); r.replaced[id] && id != "" && !creates {
+	if r.replaced[id] && id != "" {
 		w.end = ""
+		if _, gone := do.(reconcile.RemoveContainer); gone {
+			w.end = "Recreated"
+		}
 	}
 	return []Event{{Kind: kind, Name: name, Word: w.end, Done: true, Err: err}}
 }
@@ -121,9 +124,11 @@ func containerWords(do reconcile.Action) (kind, name, id string, w words) {
 	switch do := do.(type) {
 	case reconcile.CreateContainer:
 		if do.Replaces != "" {
-			return kind, do.Name, do.Replaces, words{"", "Recreated"}
+			return kind, do.Name, do.Replaces, words{"Recreate", ""}
 		}
 		return kind, do.Name, "", words{"Creating", "Created"}
+	case reconcile.UpdateContainer:
+		return kind, do.Name, do.ID, words{"Updating", "Updated"}
 	case reconcile.StartContainer:
 		if do.Restart {
 			return kind, do.Name, "", words{"", "Started"}

@@ -79,6 +79,9 @@ func (f *fake) RemoveImage(ctx context.Context, ref string) error {
 func (f *fake) CreateContainer(ctx context.Context, _ string, do reconcile.CreateContainer) (string, error) {
 	return "id-" + do.Name, f.do(ctx, "create "+do.Name)
 }
+func (f *fake) UpdateContainer(ctx context.Context, _, id string, _ engine.Spec) error {
+	return f.do(ctx, "update "+id)
+}
 func (f *fake) StartContainer(ctx context.Context, _, id string) error { return f.do(ctx, "start "+id) }
 func (f *fake) StopContainer(ctx context.Context, _, id, _ string, _ *engine.Duration, _ bool) error {
 	return f.do(ctx, "stop "+id)

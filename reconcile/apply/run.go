@@ -178,6 +178,9 @@ func (r *run) forgiven(do reconcile.Action, err error) bool {
 // explain names the step that failed, unless the error says it all.
 func explain(do reconcile.Action, err error) error {
 	if a, ok := do.(reconcile.Await); ok {
+		if a.Hook {
+			return fmt.Errorf("pre_start of service %q: %w; container %s is kept", a.For, err, strings.Join(a.Names, ", "))
+		}
 		if a.Condition == reconcile.Completed {
 			return err
 		}

@@ -31,16 +31,16 @@ func step(id int, do reconcile.Action, after ...int) reconcile.Step {
 func TestReplacingTellsRecreate(t *testing.T) {
 	f := newFake()
 	got, err := report(t, f, []reconcile.Step{
-		step(1, reconcile.StopContainer{ID: "old", Name: "web-1", Removal: true}),
-		step(2, reconcile.RemoveContainer{ID: "old", Name: "web-1"}, 1),
-		step(3, reconcile.CreateContainer{Name: "web-1", Replaces: "old"}, 2),
-		step(4, reconcile.StartContainer{Name: "web-1"}, 3),
-	}, nil)
+		step(1, reconcile.CreateContainer{Name: "web-1", Replaces: "old"}),
+		step(2, reconcile.StopContainer{ID: "old", Name: "web-1", Removal: true}, 1),
+		step(3, reconcile.RemoveContainer{ID: "old", Name: "web-1"}, 2),
+		step(4, reconcile.StartContainer{Name: "web-1"}, 1, 3),
+	}, map[string]string{"web-1": "old"})
 	want := "Container web-1 Recreate\nContainer web-1 Recreated\nContainer web-1 Starting\nContainer web-1 Started\n"
 	if err != nil || got != want {
 		t.Errorf("%v\n%s\nwant\n%s", err, got, want)
 	}
-	if want := []string{"stop old", "remove old", "create web-1", "start id-web-1"}; !slices.Equal(f.calls, want) {
+	if want := []string{"create web-1", "stop old", "remove old", "start id-web-1"}; !slices.Equal(f.calls, want) {
 		t.Errorf("calls %q", f.calls)
 	}
 }

@@ -116,6 +116,7 @@ func (b *builder) service(s *project.Service) {
 	for n := 1; n <= count; n++ {
 		c.Number = n
 		c.Name = containerName(b.p, s, n)
+		c.PreStart = b.preStart(s, c)
 		b.out.Containers = append(b.out.Containers, c)
 	}
 }
@@ -182,10 +183,15 @@ func (b *builder) image(s *project.Service) {
 	}
 	b.out.Images = append(b.out.Images, reconcile.Image{
 		Ref: ref, Service: s.Name, Build: s.Build != nil,
-		PullPolicy: policy, Platform: s.Platform,
+		PullPolicy: policy, RefreshAfter: b.refreshAfter(s), Platform: s.Platform,
 		Origin: b.origin("services." + s.Name + ".image"),
 	})
 	b.imageMounts(s)
+	for _, h := range s.PreStart {
+		if h.Image != "" {
+			b.image(inherit(s, h))
+		}
+	}
 }
 
 // buildToo makes an image that another service only names one that is built,

@@ -132,9 +132,13 @@ func Eventually(t testing.TB, within time.Duration, what string, cond func() boo
 	}
 }
 
-// Binaries returns the directory of the built executables, bin/ at the top of
-// the module, and fails the test when they are not there.
+// Binaries returns the directory of the built executables: the one that
+// DAVIT_BIN names, else bin/ at the top of the module. It is an error when they
+// are not there.
 func Binaries() (string, error) {
+	if dir := os.Getenv("DAVIT_BIN"); dir != "" {
+		return dir, nil
+	}
 	_, file, _, ok := runtime.Caller(0)
 	if !ok || !filepath.IsAbs(file) {
 		return "", fmt.Errorf("find the module: built without paths")

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 
@@ -126,7 +127,7 @@ func (o *execOp) content(s Snapshot, input int) (string, error) {
 
 // Run implements Op.
 func (o *execOp) Run(ctx context.Context, in []Snapshot, out Output) ([]Snapshot, error) {
-	if err := o.consented(); err != nil {
+	if err := errors.Join(o.consented(), runnable(o.platform)); err != nil {
 		return nil, err
 	}
 	r := &run{op: o, in: in, outputs: make(map[int]*layer.Draft), stacks: make(map[int][]string)}
@@ -159,6 +160,24 @@ func (o *execOp) consented() error {
 	return nil
 }
 
+// runnable refuses commands of another machine's platform when the kernel has
+// no interpreter for them that containers can use (binfmt_misc, flag F).
+func runnable(p *pb.Platform) error {
+	if p == nil || p.Architecture == runtime.GOARCH || p.Architecture == "" || p.Architecture == "386" && runtime.GOARCH == "amd64" {
+		return nil
+	}
+	name := map[string]string{"arm64": "aarch64", "amd64": "x86_64", "386": "i386", "ppc64le": "ppc64le"}[p.Architecture]
+	if name == "" {
+		name = p.Architecture
+	}
+	b, err := os.ReadFile("/proc/sys/fs/binfmt_misc/qemu-" + name)
+	if err == nil && strings.Contains(string(b), "enabled") && strings.Contains(string(b), "F") {
+		return nil
+	}
+	return fmt.Errorf("this machine (%s) cannot run commands for %s; register qemu-user with binfmt_misc (package qemu-user-static), or build for linux/%s",
+		runtime.GOARCH, FormatPlatform(p), runtime.GOARCH)
+}
+
 // A run is what one command holds while it runs.
 type run struct {
 	op      *execOp
@@ -167,6 +186,7 @@ type run struct {
 	stacks  map[int][]string // output -> layers it stands on
 	drafts  []*layer.Draft   // what is thrown away afterwards
 	locks   []*store.Lock
+	ends    []func()
 	tmp     []string
 }
 
@@ -179,6 +199,9 @@ func (r *run) close() {
 	}
 	for _, l := range r.locks {
 		l.Release()
+	}
+	for _, end := range r.ends {
+		end()
 	}
 	for _, p := range r.tmp {
 		_ = os.RemoveAll(p)
@@ -209,7 +232,22 @@ func (r *run) prepare(ctx context.Context) (engine.RunStep, error) {
 			return s, fmt.Errorf("mount %s: %w", m.Dest, err)
 		}
 	}
+	s.Env = append(slices.Clone(s.Env), proxyEnv(meta.ProxyEnv)...)
 	return s, r.secretEnv(&s)
+}
+
+// proxyEnv is what the predeclared proxy arguments become, in both spellings.
+func proxyEnv(p *pb.ProxyEnv) []string {
+	var env []string
+	for _, v := range [][2]string{
+		{"HTTP_PROXY", p.GetHttpProxy()}, {"HTTPS_PROXY", p.GetHttpsProxy()}, {"FTP_PROXY", p.GetFtpProxy()},
+		{"NO_PROXY", p.GetNoProxy()}, {"ALL_PROXY", p.GetAllProxy()},
+	} {
+		if v[1] != "" {
+			env = append(env, v[0]+"="+v[1], strings.ToLower(v[0])+"="+v[1])
+		}
+	}
+	return env
 }
 
 func (r *run) secretEnv(s *engine.RunStep) error {
@@ -266,7 +304,11 @@ func (r *run) mount(ctx context.Context, s *engine.RunStep, m *pb.Mount) error {
 		if socket == "" {
 			return fmt.Errorf("no ssh agent %q; give one with --ssh", m.SSHOpt.ID)
 		}
-		s.Mounts = append(s.Mounts, engine.StepMount{Type: "bind", Source: socket, Target: m.Dest})
+		path, err := r.forwardAgent(socket, m.SSHOpt)
+		if err != nil {
+			return err
+		}
+		s.Mounts = append(s.Mounts, engine.StepMount{Type: "bind", Source: path, Target: m.Dest})
 	}
 	return nil
 }
@@ -328,6 +370,15 @@ func (r *run) bind(ctx context.Context, s *engine.RunStep, m *pb.Mount) error {
 	lower, err := r.dirs(stack)
 	if err != nil {
 		return err
+	}
+	if len(lower) == 1 && m.Readonly {
+		// overlayfs wants two directories where nothing is written. Both must
+		// stay: a merged directory of which one was removed lists nothing.
+		empty, err := r.op.host.empty()
+		if err != nil {
+			return err
+		}
+		lower = append([]string{empty}, lower...)
 	}
 	mount := engine.StepMount{Type: "bind", Target: m.Dest, Source: m.Selector, ReadOnly: m.Readonly, Lower: lower}
 	if !m.Readonly {

@@ -128,6 +128,9 @@ func (o *fileOp) content(in []Snapshot, input int) (string, error) {
 }
 
 func contentOf(t scan.Tree, c *pb.FileActionCopy) ([]string, error) {
+	if err := required(t, c); err != nil {
+		return nil, err
+	}
 	sources, err := sources(t, c)
 	if err != nil {
 		return nil, err
@@ -166,6 +169,20 @@ func fingerprints(t scan.Tree, places []copyin.Placement) ([]string, error) {
 		marks[i] = hex.EncodeToString(scan.Fingerprint(entries[i], digests[i])[:16])
 	}
 	return marks, nil
+}
+
+// required checks the paths that --parents names without a wildcard: patterns
+// that match nothing are no mistake by themselves.
+func required(t scan.Tree, c *pb.FileActionCopy) error {
+	for _, p := range c.RequiredPaths {
+		if _, err := scan.Resolve(t, p, c.FollowSymlink); err != nil {
+			if errors.Is(err, fs.ErrNotExist) {
+				return fmt.Errorf("%q: not found: %w", "/"+scan.Clean(p), fs.ErrNotExist)
+			}
+			return err
+		}
+	}
+	return nil
 }
 
 // sources are the paths that an action copies from.

@@ -3,6 +3,7 @@ package ops
 import (
 	"archive/tar"
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -63,6 +64,45 @@ func unpack(ctx context.Context, t scan.Tree, src string, root *inroot.Root, des
 		return true, fmt.Errorf("unpack %s: %w", src, err)
 	}
 	return true, nil
+}
+
+// Unpack extracts a tar archive, plain or compressed, into a directory. What is
+// no archive is left unread.
+func Unpack(ctx context.Context, in *bufio.Reader, dir string) (bool, error) {
+	head, err := in.Peek(512)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return false, err
+	}
+	if !archived(head) {
+		return false, nil
+	}
+	r, err := image.Decompress(in)
+	if err != nil {
+		return true, err
+	}
+	defer r.Close()
+	root, err := inroot.Open(dir)
+	if err != nil {
+		return true, err
+	}
+	defer root.Close()
+	tr := tar.NewReader(r)
+	first, err := tr.Next()
+	if err != nil {
+		return true, err
+	}
+	return true, (&extractor{root: root, left: maxUnpacked}).all(ctx, tr, first)
+}
+
+// archived says whether these are the first bytes of an archive: of a tar, or
+// of something compressed.
+func archived(head []byte) bool {
+	for _, magic := range []string{"\x1f\x8b", "BZh", "\xfd7zXZ\x00", "\x28\xb5\x2f\xfd"} {
+		if bytes.HasPrefix(head, []byte(magic)) {
+			return true
+		}
+	}
+	return len(head) > 262 && string(head[257:262]) == "ustar"
 }
 
 type extractor struct {

@@ -21,8 +21,14 @@ import (
 // started the anchor waits to be told "ready".
 const Ready = "ready"
 
+// HostMounts is the name of the host's mount namespace in the store.
+const HostMounts = "mounts"
+
 // Status is the exit status of an anchor that had to give up.
 const Status = 1
+
+// hostFD is where whoever starts an anchor passes the host's mount namespace.
+const hostFD = 4
 
 // storeFD is where a keeper finds its end of the fd store.
 const storeFD = 3
@@ -30,7 +36,8 @@ const storeFD = 3
 type anchor struct {
 	layout  store.Layout
 	project string
-	exe     int // what /proc/self/exe was, or what an upgrade brought
+	exe     int // what /proc/self/exe was
+	next    int // the program of an upgrade
 	fds     fdstore
 	groups  cgroups
 
@@ -95,21 +102,28 @@ func (a *anchor) settle(kept []string) error {
 	if err := unix.Mount("", "/", "", unix.MS_SLAVE|unix.MS_REC, ""); err != nil && os.Geteuid() == 0 {
 		return fmt.Errorf("make the mount namespace a slave: %w", err)
 	}
-	closeStrangers()
+	mounts := HostMounts
+	if to, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", hostFD)); err != nil || !strings.HasPrefix(to, "mnt:[") {
+		mounts = ""
+	}
+	closeStrangers(mounts != "")
 	a.inherit([]string{"3=" + Ready})
+	if mounts != "" {
+		a.inherit([]string{fmt.Sprintf("%d=%s", hostFD, mounts)})
+	}
 	return nil
 }
 
 // closeStrangers closes what whoever typed the command left open for us by
 // mistake: a pipe held here would keep its reader waiting for ever.
-func closeStrangers() {
+func closeStrangers(host bool) {
 	entries, err := os.ReadDir("/proc/self/fd")
 	if err != nil {
 		return
 	}
 	for _, e := range entries {
 		fd, err := strconv.Atoi(e.Name())
-		if err != nil || fd <= storeFD {
+		if err != nil || fd <= storeFD || host && fd == hostFD {
 			continue
 		}
 		if flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err == nil && flags&unix.FD_CLOEXEC == 0 {
@@ -136,6 +150,7 @@ func (a *anchor) inherit(kept []string) {
 func (a *anchor) loop() int {
 	child := make(chan os.Signal, 1)
 	signal.Notify(child, unix.SIGCHLD)
+	child <- unix.SIGCHLD // for those who ended before, under another program
 	again := a.start()
 	a.groups = enter(a.project, os.Getpid(), a.keeper)
 	for {
@@ -211,8 +226,10 @@ func listen(sock int, out chan<- message) {
 func (a *anchor) take(m message) {
 	if m.verb == verbExe && len(m.files) == 1 {
 		if fd := detach(m.files[0]); fd >= 0 {
-			unix.Close(a.exe)
-			a.exe, a.upgrade = fd, true
+			if a.upgrade {
+				unix.Close(a.next)
+			}
+			a.next, a.upgrade = fd, true
 		}
 		return
 	}
@@ -241,6 +258,9 @@ func (a *anchor) reap() (keeper *Exit, retry bool) {
 
 func (a *anchor) record(e Exit) error {
 	dir := a.layout.Exits(a.project)
+	if _, err := os.Lstat(a.layout.KeeperSocket(a.project)); errors.Is(err, os.ErrNotExist) {
+		return nil // the keeper has cleared up and is about to end: nobody asks any more
+	}
 	if err := e.Record(dir); err != nil {
 		return err
 	}
@@ -262,9 +282,10 @@ func (a *anchor) bury(e Exit) (wait time.Duration, leave int) {
 	}
 	unix.Close(a.sock)
 	if a.upgrade {
-		a.upgrade = false
 		a.become()
-		return 0, -1 // the new program could not be run
+		a.upgrade = false // the new program could not be run: the old one goes on
+		unix.Close(a.next)
+		return 0, -1
 	}
 	if e.ExitCode() == 0 {
 		a.groups.leave()
@@ -312,7 +333,7 @@ func (a *anchor) become() {
 	for name, fd := range a.fds {
 		args = append(args, fmt.Sprintf("%d=%s", fd, name))
 	}
-	err := Become(a.exe, args)
+	err := Become(a.next, args)
 	a.say("become the new build: %v", err)
 }
 

@@ -155,7 +155,7 @@ func (c *Client) once(ctx context.Context, req Request, each func(Reply, []*os.F
 
 // bare tells a reply that says nothing but that all is done.
 func bare(r Reply) bool {
-	return r.Done && r.State == nil && r.Event == nil && r.Version == 0 && len(r.FDs) == 0 && r.Warning == ""
+	return r.Done && r.State == nil && r.Event == nil && r.Stats == nil && r.Version == 0 && len(r.FDs) == 0 && r.Warning == ""
 }
 
 func (c *Client) lost(ctx context.Context, err error) error {

@@ -99,10 +99,15 @@ func spawn(ctx context.Context, layout store.Layout, project string) error {
 		return err
 	}
 	defer ready.Close()
+	files := []*os.File{null, null, log, told}
+	if mounts, err := os.Open("/proc/self/ns/mnt"); err == nil { // where binds are looked up
+		defer mounts.Close()
+		files = append(files, mounts)
+	}
 	proc, err := os.StartProcess(program, []string{Program, "anchor", layout.Data, layout.Run, project}, &os.ProcAttr{
 		Dir:   "/",
 		Env:   []string{},
-		Files: []*os.File{null, null, log, told},
+		Files: files,
 		Sys:   &syscall.SysProcAttr{Setsid: true, Cloneflags: cloneFlags()},
 	})
 	told.Close()

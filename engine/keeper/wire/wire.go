@@ -32,7 +32,10 @@ const (
 	OpWatch     = "watch"     // -> a Reply{Event} for everything that happens from now on
 	OpNetwork   = "network"   // Network: make its bridge and rules stand (idempotent)
 	OpNetRemove = "netremove" // Network: take its bridge, rules and record away (idempotent)
-	OpReload    = "reload"    // ID: its record changed in ways that need no new process
+	OpStats     = "stats"     // ID (empty: all that live) -> one Reply{ID, Stats} each, then Done
+	OpReload    = "reload"    // ID: its record changed in ways that need no new process: networks, names, ports and name servers change at once
+	OpUpgrade   = "upgrade"   // with the program as descriptor: anchor and keeper become it; containers run on. Any protocol version
+	OpRepair    = "repair"    // destroy what no record refers to, make stand what records ask for
 	OpShutdown  = "shutdown"  // Done when nothing is kept any more; keeper and anchor then exit. Refused while containers run
 )
 
@@ -49,6 +52,10 @@ type Request struct {
 	// closes the descriptor, the container reads the end of its input.
 	Once   bool `json:"once,omitempty"`
 	Forget bool `json:"forget,omitempty"` // stop, on the way to remove: its exit need not outlive a power cut
+	// Hold has wait begin before the container is started: the first reply says
+	// that its end cannot be missed, and one that is removed by itself stays
+	// until the caller closes the connection.
+	Hold bool `json:"hold,omitempty"`
 	// Reason says on whose behalf, for events and keeper.log.
 	Reason string `json:"reason,omitempty"`
 }
@@ -65,6 +72,7 @@ type Reply struct {
 	Name    string        `json:"name,omitempty"`
 	State   *engine.State `json:"state,omitempty"`
 	Event   *engine.Event `json:"event,omitempty"`
+	Stats   *engine.Stats `json:"stats,omitempty"`
 	FDs     []string      `json:"fds,omitempty"` // what the descriptors beside this message are: stdin, console
 	Warning string        `json:"warning,omitempty"`
 	At      time.Time     `json:"at,omitzero"`

@@ -1,0 +1,119 @@
+package local
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/davit-run/davit/engine"
+	"github.com/davit-run/davit/engine/keeper/wire"
+	"github.com/davit-run/davit/engine/store/inroot"
+)
+
+// A View says which of a container's files are looked at.
+type View string
+
+// The views, as davit-runtime calls them.
+const (
+	ImageFiles View = "image"  // what its image has
+	OwnFiles   View = "layers" // with what it wrote; volumes and binds left out
+	SeenFiles  View = "read"   // as the container sees them
+	WriteFiles View = "write"  // the same, to be written to
+)
+
+// Files opens the files of a container as a root that nothing leads out of.
+// Those of one that runs are its own, seen through its first process; for
+// another the root stands until done is called. Whoever writes to one that
+// does not run holds the project's lock.
+func (e *Engine) Files(ctx context.Context, c engine.Snapshot, v View) (root *inroot.Root, done func(), err error) {
+	runs := c.State.Status == engine.Running || c.State.Status == engine.Paused
+	if runs && (v == SeenFiles || v == WriteFiles) {
+		root, err := e.living(c)
+		if err != nil {
+			return nil, nil, err
+		}
+		return root, func() { root.Close() }, nil
+	}
+	if v == WriteFiles && c.State.Status == engine.Restarting {
+		return nil, nil, fmt.Errorf("container %s is about to be started again: stop it first, or try again when it runs", c.Name)
+	}
+	return e.standing(ctx, c, v)
+}
+
+// living is the root of a container's first process. The process is held
+// against its record after its root was opened: the number may be another's.
+func (e *Engine) living(c engine.Snapshot) (*inroot.Root, error) {
+	root, err := inroot.Open("/proc/" + strconv.Itoa(c.State.PID) + "/root")
+	if err != nil {
+		return nil, fmt.Errorf("open files of %s: %w", c.Name, err)
+	}
+	if !alive(c.State.PID, c.State.StartTicks) {
+		root.Close()
+		return nil, fmt.Errorf("open files of %s: it ended just now; try again", c.Name)
+	}
+	return root, nil
+}
+
+// standing asks a davit-runtime to stand a view up and keep it.
+func (e *Engine) standing(ctx context.Context, c engine.Snapshot, v View) (*inroot.Root, func(), error) {
+	program, err := wire.FindRuntime()
+	if err != nil {
+		return nil, nil, err
+	}
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, nil, os.NewSyscallError("socketpair", err)
+	}
+	ours, theirs := os.NewFile(uintptr(pair[0]), "view"), os.NewFile(uintptr(pair[1]), "view")
+	cmd := exec.CommandContext(ctx, program, "view", e.layout.Data, e.layout.Run, c.Project, c.ID, string(v))
+	cmd.Dir, cmd.Env = "/", []string{}
+	cmd.ExtraFiles = []*os.File{theirs}
+	err = cmd.Start()
+	theirs.Close()
+	if err != nil {
+		ours.Close()
+		return nil, nil, fmt.Errorf("open files of %s: %w", c.Name, err)
+	}
+	end := func() {
+		ours.Close() // the other end then ends too
+		_ = cmd.Wait()
+	}
+	dir, err := receiveDir(pair[0])
+	if err != nil {
+		end()
+		return nil, nil, fmt.Errorf("open files of %s: %w", c.Name, err)
+	}
+	root := inroot.New(dir)
+	return root, func() { root.Close(); end() }, nil
+}
+
+// receiveDir takes the descriptor of a directory from a socket, or the reason
+// why there is none.
+func receiveDir(socket int) (*os.File, error) {
+	b, oob := make([]byte, 4096), make([]byte, unix.CmsgSpace(4))
+	n, oobn, _, _, err := unix.Recvmsg(socket, b, oob, unix.MSG_CMSG_CLOEXEC)
+	if err != nil {
+		return nil, os.NewSyscallError("recvmsg", err)
+	}
+	if n == 0 {
+		return nil, io.ErrUnexpectedEOF
+	}
+	if oobn == 0 {
+		return nil, errors.New(string(b[:n]))
+	}
+	messages, err := unix.ParseSocketControlMessage(oob[:oobn])
+	if err != nil || len(messages) != 1 {
+		return nil, errors.New("no descriptor came")
+	}
+	fds, err := unix.ParseUnixRights(&messages[0])
+	if err != nil || len(fds) != 1 {
+		return nil, errors.New("no descriptor came")
+	}
+	return os.NewFile(uintptr(fds[0]), "/"), nil
+}

@@ -1,0 +1,2 @@
+// Package holder finds out who has a port of the host.
+package holder

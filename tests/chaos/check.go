@@ -1,0 +1,49 @@
+package chaos
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+)
+
+// Check wants the next command to make good what a kill left: with up the
+// project converges to what its file asks for, then, and without, down leaves
+// nothing at all.
+func (w *World) Check(p Point, up bool) error {
+	if p.Verb.Name == "load" {
+		if _, err := w.Davit(p.Verb.Args...); err != nil {
+			return err
+		}
+	}
+	var errs []error
+	if up {
+		if _, err := w.Davit("up", "-d"); err != nil {
+			errs = append(errs, fmt.Errorf("next up: %w", err))
+		} else if err := w.IsUp(); err != nil {
+			errs = append(errs, fmt.Errorf("after the next up: %w", err))
+		}
+	}
+	if _, err := w.Davit("down", "-v"); err != nil {
+		errs = append(errs, fmt.Errorf("next down: %w", err))
+	}
+	left, err := w.Residue()
+	if len(left) > 0 {
+		err = fmt.Errorf("after down there is:\n  %s", strings.Join(left, "\n  "))
+	}
+	return errors.Join(append(errs, err)...)
+}
+
+// Try kills at a point and checks; a world that was left unclean is made anew.
+func (w *World) Try(p Point, up bool) (hit bool, err error) {
+	hit, err = w.Kill(p)
+	if err == nil {
+		err = w.Check(p, up)
+	} else {
+		err = errors.Join(err, w.Check(p, up))
+	}
+	if err != nil {
+		err = fmt.Errorf("%s: %w\nkeeper.log:\n%s", p, err, w.Log())
+		err = errors.Join(err, w.renew())
+	}
+	return hit, err
+}
