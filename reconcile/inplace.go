@@ -20,6 +20,9 @@ func (p *planner) inPlace(c Container, old *ActualContainer) string {
 	if len(Changed(unplugged(old.Spec), unplugged(now))) > 0 {
 		return ""
 	}
+	if len(compare(old.Spec.Ports, now.Ports)) > 0 && p.rivals(c) {
+		return ""
+	}
 	return reason(Changed(old.Spec, now))
 }
 
@@ -58,6 +61,17 @@ func asked(all []engine.EndpointSpec) []engine.EndpointSpec {
 		return all
 	}
 	return slices.DeleteFunc(slices.Clone(all), func(e engine.EndpointSpec) bool { return e.ByHand })
+}
+
+// amendAll changes containers in place. They come before every start, because
+// they may give back ports that others ask for.
+func (p *planner) amendAll() {
+	for _, c := range p.wanted {
+		if v := p.verdicts[c.Name]; v.fate == amend {
+			after := append(p.resources(c), p.portHolders(c)...)
+			p.amended[c.Name] = p.add(p.update(c, p.have[c.Name]), v.why, after...)
+		}
+	}
 }
 
 // update changes a running container; what a person connected it to stays.

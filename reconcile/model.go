@@ -78,7 +78,7 @@ type Container struct {
 	// PreStart are the containers that run to their end, one after the other,
 	// before this one starts. Hooks that run once for a service are those of
 	// its first replica; the others wait for them too.
-	PreStart []Container
+	PreStart []Container `json:",omitempty"`
 }
 
 // A Dependency is a service that must be so far before this one starts.

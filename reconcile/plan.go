@@ -23,6 +23,7 @@ func Plan(desired Desired, actual Actual, options Options) []Step {
 	p.stopReplaced()
 	p.planNetworks()
 	p.planVolumes()
+	p.amendAll()
 	for _, c := range p.wanted {
 		p.planContainer(c)
 	}
@@ -74,8 +75,8 @@ type planner struct {
 	hooked  map[string][]int // the steps after which a service's pre_start hooks are done
 
 	// The step that brings each thing about, by name; absent when it needs none.
-	image, network, volume, stopped, removed, created, started map[string]int
-	awaited                                                    map[await]int
+	image, network, volume, stopped, removed, created, started, amended map[string]int
+	awaited                                                             map[await]int
 }
 
 type await struct {
@@ -89,10 +90,11 @@ func newPlanner(d Desired, a Actual, o Options) *planner {
 		selected: selection(d.Containers, o),
 		have:     map[string]*ActualContainer{}, verdicts: map[string]verdict{}, touched: map[string]bool{},
 		image: map[string]int{}, network: map[string]int{}, volume: map[string]int{},
-		stopped: map[string]int{}, removed: map[string]int{}, created: map[string]int{}, started: map[string]int{},
+		stopped: map[string]int{}, removed: map[string]int{}, created: map[string]int{}, started: map[string]int{}, amended: map[string]int{},
 		early: map[string]bool{}, surplus: map[string]int{}, hooked: map[string][]int{}, awaited: map[await]int{}, networkNews: map[string]string{}, volumeNews: map[string]string{},
 	}
-	for _, c := range d.Containers {
+	p.desired.Containers = joinNamed(d.Containers)
+	for _, c := range p.desired.Containers {
 		if p.takes(c.Service) && !c.Provider {
 			p.wanted = append(p.wanted, c)
 		}
@@ -164,14 +166,11 @@ func (p *planner) planContainer(c Container) {
 	if c.Service == p.options.Except {
 		p.beforeStart(c)
 	}
-	if v.fate == amend {
-		p.add(p.update(c, p.have[c.Name]), v.why, p.resources(c)...)
-		return
-	}
-	if v.fate == keep || p.options.NoStart {
+	if v.fate == keep || v.fate == amend || p.options.NoStart {
 		return
 	}
 	after := append([]int{p.created[c.Name], p.surplus[c.Name]}, p.beforeStart(c)...)
+	after = append(after, p.amenders(c)...)
 	switch {
 	case p.early[c.Name]:
 		after = append(after, p.removed[c.Name])
@@ -179,6 +178,7 @@ func (p *planner) planContainer(c Container) {
 	case p.created[c.Name] == 0:
 		after = append(after, p.stopped[c.Name])
 	}
+	after = append(after, p.portHolders(c)...)
 	after = p.before(c, after)
 	do := StartContainer{Name: c.Name, Service: c.Service, Restart: v.fate == restart}
 	p.started[c.Name] = p.add(do, v.why, after...)

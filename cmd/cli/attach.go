@@ -48,10 +48,6 @@ func newAttach(g *globals) *cobra.Command {
 
 // runAttach joins this terminal to a running container until that ends.
 func runAttach(ctx context.Context, g *globals, o attachOptions, service string) error {
-	keys, err := detachKeys(o.keys)
-	if err != nil {
-		return err
-	}
 	s, err := g.glance(ctx, []string{service})
 	if err != nil {
 		return err
@@ -64,8 +60,17 @@ func runAttach(ctx context.Context, g *globals, o attachOptions, service string)
 	if err != nil {
 		return err
 	}
+	return s.attach(ctx, o, a, journal.ReadOptions{Tail: 0, Follow: true})
+}
+
+// attach joins this terminal to a container that runs.
+func (s *session) attach(ctx context.Context, o attachOptions, a reconcile.ActualContainer, read journal.ReadOptions) error {
+	keys, err := detachKeys(o.keys)
+	if err != nil {
+		return err
+	}
 	f := &foreground{session: s, c: a, keys: keys, stdin: !o.noStdin && a.Spec.OpenStdin, proxy: o.sigProxy}
-	if err := f.open(journal.ReadOptions{Tail: 0, Follow: true}); err != nil {
+	if err := f.open(read); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))

@@ -50,6 +50,11 @@ func runDown(ctx context.Context, g *globals, o downOptions, services []string) 
 	if err := s.lock(ctx); err != nil {
 		return err
 	}
+	if len(services) == 0 {
+		if err := s.dropDamaged(ctx, o.volumes); err != nil {
+			return err
+		}
+	}
 	if err := s.observe(ctx); err != nil {
 		return err
 	}
@@ -64,6 +69,9 @@ func runDown(ctx context.Context, g *globals, o downOptions, services []string) 
 		s.say("davit: warning: No resource found to remove for project %q.", s.name)
 	}
 	if err := s.apply(ctx, "down", steps); err != nil {
+		return err
+	}
+	if err := s.unprovide(ctx, services, "down"); err != nil {
 		return err
 	}
 	return s.rest(ctx)

@@ -1,11 +1,14 @@
 package cli
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -32,21 +35,31 @@ func newEvents(g *globals) *cobra.Command {
 		},
 	}
 	c.Flags().BoolVar(&o.json, "json", false, "Output events as a stream of json objects")
-	c.Flags().StringVar(&o.since, "since", "", "Show all events created since timestamp")
+	c.Flags().StringVar(&o.since, "since", "", "Show all events created since timestamp; the project remembers them until it is taken down")
 	c.Flags().StringVar(&o.until, "until", "", "Stream events until this timestamp")
 	return c
 }
 
-// runEvents prints what happens in the project from now on.
+// runEvents prints what happens in the project from now on, after what is
+// remembered of the time since --since.
 func runEvents(ctx context.Context, g *globals, o eventsOptions, services []string) error {
-	s, err := g.glance(ctx, services)
+	s, err := g.find(ctx, services)
 	if err != nil {
 		return err
 	}
 	defer s.close()
-	until, err := moment(o.until, time.Now())
+	now := time.Now()
+	since, err := moment(o.since, now)
+	if err != nil {
+		return fmt.Errorf("--since: %w", err)
+	}
+	until, err := moment(o.until, now)
 	if err != nil {
 		return fmt.Errorf("--until: %w", err)
+	}
+	f := &eventFeed{session: s, json: o.json, services: services, since: since, until: until, last: since}
+	if since.IsZero() {
+		f.last = now
 	}
 	limit := ctx
 	if !until.IsZero() {
@@ -54,22 +67,84 @@ func runEvents(ctx context.Context, g *globals, o eventsOptions, services []stri
 		limit, cancel = context.WithDeadline(ctx, until)
 		defer cancel()
 	}
+	return f.follow(ctx, limit)
+}
+
+// An eventFeed prints every event once, in order.
+type eventFeed struct {
+	*session
+	json         bool
+	services     []string
+	since, until time.Time
+	last         time.Time // of what was printed
+}
+
+// follow prints what is remembered and what happens until limit ends. It waits
+// for the project to come to life, rather than make it.
+func (f *eventFeed) follow(ctx, limit context.Context) error {
 	for {
-		err := s.engine.Watch(limit, s.name, nil, func(e engine.Event) error {
-			if service := e.Attributes[reconcile.LabelService]; len(services) > 0 && !slices.Contains(services, service) {
-				return nil
-			}
-			return printEvent(g, o.json, e)
-		})
+		client, err := wire.Dial(limit, f.engine.Layout(), f.session.name)
+		if err == nil {
+			err = client.Call(limit, wire.Request{Op: wire.OpWatch}, func(r wire.Reply, _ []*os.File) error {
+				if r.Event == nil {
+					return f.past()
+				}
+				return f.print(*r.Event)
+			})
+			client.Close()
+		} else if errors.Is(err, wire.ErrNoKeeper) {
+			err = f.past()
+		}
 		switch {
-		case limit.Err() != nil && ctx.Err() == nil:
-			return nil
 		case ctx.Err() != nil:
 			return ctx.Err()
-		case !errors.Is(err, wire.ErrLost):
+		case limit.Err() != nil:
+			return nil
+		case err != nil && !errors.Is(err, wire.ErrLost) && !errors.Is(err, wire.ErrNoKeeper):
 			return err
 		}
+		select {
+		case <-limit.Done():
+		case <-time.After(200 * time.Millisecond):
+		}
 	}
+}
+
+// past prints what was remembered after the last that was printed.
+func (f *eventFeed) past() error {
+	for _, name := range []string{"events.1", "events"} {
+		file, err := os.Open(filepath.Join(f.engine.Layout().Project(f.session.name), name))
+		if errors.Is(err, os.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("read events: %w", err)
+		}
+		lines := bufio.NewScanner(file)
+		lines.Buffer(nil, 1<<20)
+		for err == nil && lines.Scan() {
+			var e engine.Event
+			if json.Unmarshal(lines.Bytes(), &e) == nil { // the last may be half-written
+				err = f.print(e)
+			}
+		}
+		err = errors.Join(err, lines.Err(), file.Close())
+		if err != nil {
+			return fmt.Errorf("read events: %w", err)
+		}
+	}
+	return nil
+}
+
+func (f *eventFeed) print(e engine.Event) error {
+	if !e.Time.After(f.last) || !f.until.IsZero() && e.Time.After(f.until) {
+		return nil
+	}
+	f.last = e.Time
+	if service := e.Attributes[reconcile.LabelService]; len(f.services) > 0 && !slices.Contains(f.services, service) {
+		return nil
+	}
+	return printEvent(f.globals, f.json, e)
 }
 
 func printEvent(g *globals, asJSON bool, e engine.Event) error {

@@ -50,6 +50,9 @@ func (h *host) keepFiles(files []engine.FileMount) error {
 	for _, f := range files {
 		content, ok := h.session.desired.Contents[f.Key]
 		if !ok {
+			if err := h.external(f.Key, f.Kind, f.Name); err != nil {
+				return err
+			}
 			continue
 		}
 		if err := os.MkdirAll(dir, 0o700); err != nil {

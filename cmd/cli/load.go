@@ -98,7 +98,8 @@ func newImage(g *globals) *cobra.Command {
 		Args:  cobra.NoArgs,
 		RunE:  func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
-	c.AddCommand(newImageBuild(g), newImageLs(g), newImageImport(g), newImageRm(g), newImageTag(g), newImageSave(g), newLoad(g))
+	c.AddCommand(newImageBuild(g), newImageLs(g), newImageImport(g), newImageRm(g), newImageTag(g), newImageSave(g), newLoad(g),
+		newImageInspect(g), newImageHistory(g), newImagePrune(g), newImagePull(g), newImagePush(g))
 	return c
 }
 

@@ -19,12 +19,9 @@ func (s *session) checkPorts(steps []reconcile.Step) error {
 	claimed := map[string]string{}
 	var wrong []error
 	for _, step := range steps {
-		start, ok := step.Do.(reconcile.StartContainer)
-		if !ok {
-			continue
-		}
+		name := publisher(step.Do)
 		for _, c := range s.desired.Containers {
-			if c.Name != start.Name || c.Spec.NetworkMode != "" {
+			if c.Name != name || c.Spec.NetworkMode != "" {
 				continue
 			}
 			for i, p := range c.Spec.Ports {
@@ -35,6 +32,17 @@ func (s *session) checkPorts(steps []reconcile.Step) error {
 		}
 	}
 	return errors.Join(wrong...)
+}
+
+// publisher names the container that an action makes publish ports.
+func publisher(do reconcile.Action) string {
+	switch do := do.(type) {
+	case reconcile.StartContainer:
+		return do.Name
+	case reconcile.UpdateContainer:
+		return do.Name
+	}
+	return ""
 }
 
 func (s *session) checkPort(c reconcile.Container, i int, p engine.Port, ours map[string]bool, claimed map[string]string) error {
@@ -70,6 +78,8 @@ func (s *session) leaving(steps []reconcile.Step) map[string]bool {
 		case reconcile.StopContainer:
 			out[do.ID] = true
 		case reconcile.RemoveContainer:
+			out[do.ID] = true
+		case reconcile.UpdateContainer:
 			out[do.ID] = true
 		case reconcile.StartContainer:
 			starts[do.Name] = true

@@ -95,7 +95,7 @@ func runNetworkInspect(ctx context.Context, g *globals, format string, names []s
 		}
 		all = append(all, inspected(v))
 	}
-	if err := render.Inspect(g.out, format, all); err != nil {
+	if err := render.Documents(g.out, format, all); err != nil {
 		return err
 	}
 	return errors.Join(wrong...)

@@ -79,10 +79,14 @@ func runRun(ctx context.Context, g *globals, o runOptions, service string, args 
 	if s.project.Jobs[service] != nil {
 		return fmt.Errorf("%s is a job: davit runs jobs by schedule, not by run", service)
 	}
+	if err := s.provide(ctx, []string{service}, o.noDeps); err != nil {
+		return err
+	}
 	base, err := s.definition(service)
 	if err != nil {
 		return err
 	}
+	s.host.quiet, s.host.newVolumes = o.quietPull, o.newVolumes
 	draft, err := o.draft(s.name, base, args)
 	if err != nil {
 		return err

@@ -24,9 +24,7 @@ func (o runOptions) draft(project string, base reconcile.Container, args []strin
 	spec := base.Spec
 	spec.Env, spec.Labels = maps.Clone(spec.Env), maps.Clone(spec.Labels)
 	spec.Mounts, spec.Endpoints = slices.Clone(spec.Mounts), slices.Clone(spec.Endpoints)
-	var random [6]byte
-	_, _ = rand.Read(random[:]) // never fails since Go 1.24
-	slug := hex.EncodeToString(random[:])
+	slug := randomWord()
 	name := o.name
 	if name == "" {
 		name = project + "-" + base.Service + "-run-" + slug
@@ -43,6 +41,13 @@ func (o runOptions) draft(project string, base reconcile.Container, args []strin
 	}
 	o.label(&spec, base.Service, slug)
 	return reconcile.CreateContainer{Name: name, Service: base.Service, Number: 1, Spec: spec, Hash: base.Hash, AutoRemove: o.rm}, nil
+}
+
+// randomWord is twelve hex digits that nobody has had before.
+func randomWord() string {
+	var b [6]byte
+	_, _ = rand.Read(b[:]) // never fails since Go 1.24
+	return hex.EncodeToString(b[:])
 }
 
 func (o runOptions) label(spec *engine.Spec, service, slug string) {

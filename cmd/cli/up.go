@@ -180,6 +180,9 @@ func runUp(ctx context.Context, g *globals, o upOptions, services []string) erro
 		}
 	}
 	s.host.quiet, s.host.newVolumes = o.quietPull, o.newVolumes
+	if err := s.provide(ctx, services, o.noDeps); err != nil {
+		return err
+	}
 	steps, err := s.prepare(ctx, o.plan(services), o.yes)
 	if err != nil {
 		return err

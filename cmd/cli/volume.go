@@ -161,7 +161,7 @@ func newVolumeInspect(g *globals) *cobra.Command {
 					Options: v.Options, Mountpoint: s.engine.Layout().VolumeData(v.Name),
 				})
 			}
-			return errors.Join(append(wrong, render.Inspect(g.out, format, all))...)
+			return errors.Join(append(wrong, render.Documents(g.out, format, all))...)
 		},
 	}
 	c.Flags().StringVarP(&format, "format", "f", "", "Format output using a Go template, or 'json'")
@@ -300,14 +300,19 @@ func (s *session) agreed(ctx context.Context, force bool, what string) (bool, er
 	return s.ask(ctx, "WARNING! "+what+"\nAre you sure you want to continue?")
 }
 
-func (s *session) printPruned(head string, names []string, freed int64) {
-	if len(names) > 0 {
-		fmt.Fprintln(s.out, head)
-		for _, n := range names {
-			fmt.Fprintln(s.out, n)
-		}
-		fmt.Fprintln(s.out)
+func (s *session) listPruned(head string, names []string) {
+	if len(names) == 0 {
+		return
 	}
+	fmt.Fprintln(s.out, head)
+	for _, n := range names {
+		fmt.Fprintln(s.out, n)
+	}
+	fmt.Fprintln(s.out)
+}
+
+func (s *session) printPruned(head string, names []string, freed int64) {
+	s.listPruned(head, names)
 	word := "Total reclaimed space:"
 	if s.dryRun {
 		word = "Total space that would be reclaimed:"

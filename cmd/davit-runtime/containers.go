@@ -150,6 +150,12 @@ func (c *containers) Clean(id string) error {
 	return runtime.Clean(c.layout, c.project, id)
 }
 
+// OOMKilled asks the cgroup of a container whose keeper did not see its end.
+func (c *containers) OOMKilled(id string) bool {
+	killed, err := runtime.OOMKilled(c.layout, c.project, id)
+	return err == nil && killed
+}
+
 // Left names the containers that the runtime's state knows.
 func (c *containers) Left() ([]string, error) {
 	names, err := store.Names(c.layout.RuntimeState(c.project))

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	goruntime "runtime"
+	"runtime/debug"
 	"unsafe"
 
 	"github.com/opencontainers/runc/libcontainer"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/davit-run/davit/engine/keeper/anchor"
 	"github.com/davit-run/davit/engine/runtime"
+	"github.com/davit-run/davit/engine/runtime/filter"
 )
 
 // version is set by the linker.
@@ -26,6 +28,8 @@ func init() { goruntime.LockOSThread() }
 
 func main() {
 	if len(os.Args) > 1 && os.Args[1] == "init" {
+		debug.SetGCPercent(-1) // it lives for milliseconds
+		filter.Adopt()
 		libcontainer.Init() // does not return
 	}
 	os.Exit(run(os.Args[1:]))
@@ -51,6 +55,8 @@ func run(args []string) int {
 		return stepMain(args[1:])
 	case "view":
 		return runtime.ViewMain(args[1:])
+	case "filter":
+		return filter.Main()
 	case "pid1":
 		return runtime.Pid1Main(args[1:])
 	case "version":

@@ -5,6 +5,7 @@ import (
 	"os"
 
 	"github.com/davit-run/davit/cmd/cli"
+	_ "github.com/davit-run/davit/cmd/davit/start"
 )
 
 func main() { os.Exit(cli.Main(os.Args[1:])) }

@@ -64,6 +64,17 @@ func Container(s engine.Snapshot, full bool, now time.Time) map[string]any {
 
 // Command is what a container runs, as one line.
 func Command(c engine.Container) string {
+	words := commandWords(c)
+	for i, w := range words {
+		if i > 0 && strings.Contains(w, " ") {
+			words[i] = "'" + w + "'" // as Docker's daemon lists it
+		}
+	}
+	return strings.Join(words, " ")
+}
+
+// commandWords are the words of what a container runs.
+func commandWords(c engine.Container) []string {
 	entry, args := c.ImageConfig.Entrypoint, c.ImageConfig.Cmd
 	if len(c.Spec.Entrypoint) > 0 || c.Spec.NoEntry {
 		entry, args = c.Spec.Entrypoint, nil
@@ -71,13 +82,7 @@ func Command(c engine.Container) string {
 	if c.Spec.Command != nil || c.Spec.NoCommand {
 		args = c.Spec.Command
 	}
-	words := slices.Concat(entry, args)
-	for i, w := range words {
-		if i > 0 && strings.Contains(w, " ") {
-			words[i] = "'" + w + "'" // as Docker's daemon lists it
-		}
-	}
-	return strings.Join(words, " ")
+	return slices.Concat(entry, args)
 }
 
 func shorten(s string, n int) string {
@@ -130,7 +135,7 @@ func Status(s engine.State, now time.Time) string {
 	age := func(t time.Time) string { return units.HumanDuration(max(0, now.Sub(t))) }
 	switch s.Status {
 	case engine.Running, engine.Paused:
-		up := "Up " + age(s.StartedAt)
+		up := "Up " + age(s.StartedAt) + crashLoop(s, now)
 		switch {
 		case s.Status == engine.Paused:
 			return up + " (Paused)"
@@ -141,7 +146,7 @@ func Status(s engine.State, now time.Time) string {
 		}
 		return up + " (" + s.Health.Status + ")"
 	case engine.Restarting:
-		return fmt.Sprintf("Restarting (%d) %s ago", s.ExitCode, age(s.FinishedAt))
+		return fmt.Sprintf("Restarting (%d) %s ago", s.ExitCode, age(s.FinishedAt)) + crashLoop(s, now)
 	case engine.Exited:
 		return fmt.Sprintf("Exited (%d) %s ago", s.ExitCode, age(s.FinishedAt))
 	case engine.Created:
@@ -152,6 +157,21 @@ func Status(s engine.State, now time.Time) string {
 		return "Dead"
 	}
 	return string(s.Status)
+}
+
+// looping is from how many restarts on, and until how long after the last one,
+// a container counts as crashing again and again.
+const (
+	looping = 3
+	settled = time.Minute
+)
+
+// crashLoop tells of a container that its policy starts again and again.
+func crashLoop(s engine.State, now time.Time) string {
+	if s.Restarts < looping || s.Status != engine.Restarting && now.Sub(s.StartedAt) > settled {
+		return ""
+	}
+	return fmt.Sprintf(" (crash loop: %d restarts)", s.Restarts)
 }
 
 // Publishers are a container's ports as ps --format json lists them: published

@@ -9,7 +9,9 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/containerd/platforms"
 	"github.com/moby/buildkit/client"
@@ -147,6 +149,9 @@ func (b *Builder) prepare(r Request) (h *ops.Host, opts map[string]string, clean
 		Contexts: map[string]string{}, Secret: secrets(r.Secrets),
 		Insecure: r.Insecure, HostNet: r.HostNet || r.Network == "host",
 		ExtraHosts: r.ExtraHosts, ShmSize: r.ShmSize, Ulimits: r.Ulimits, Opened: new(ops.Contexts),
+	}
+	if n, err := strconv.ParseInt(r.Args["SOURCE_DATE_EPOCH"], 10, 64); err == nil {
+		h.Epoch = time.Unix(n, 0).UTC()
 	}
 	undo := []func(){func() { _ = h.Opened.Close() }}
 	cleanup = func() {

@@ -111,7 +111,7 @@ func identify(img engine.Image, config []byte) string {
 
 // withDiffIDs returns the configuration with these diff ids, and a history
 // that has as many non-empty entries. Other keys keep their bytes.
-func withDiffIDs(config []byte, diffIDs []string) ([]byte, error) {
+func withDiffIDs(config []byte, diffIDs []string, created time.Time) ([]byte, error) {
 	var c configuration
 	var keys map[string]json.RawMessage
 	if err := errors.Join(json.Unmarshal(config, &c), json.Unmarshal(config, &keys)); err != nil {
@@ -126,6 +126,11 @@ func withDiffIDs(config []byte, diffIDs []string) ([]byte, error) {
 	}
 	if keys["history"], err = json.Marshal(matched(c.History, len(diffIDs))); err != nil {
 		return nil, err
+	}
+	if c.Created.IsZero() && !created.IsZero() {
+		if keys["created"], err = json.Marshal(created.UTC()); err != nil {
+			return nil, err
+		}
 	}
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)

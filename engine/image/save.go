@@ -50,7 +50,7 @@ func (s *Store) Pack(ctx context.Context, img engine.Image) (*Package, error) {
 		p.Layers = append(p.Layers, Blob{id, "sha256:" + m.DiffID, m.TarSize})
 		diffIDs = append(diffIDs, "sha256:"+m.DiffID)
 	}
-	if p.Config, err = withDiffIDs(config, diffIDs); err != nil {
+	if p.Config, err = withDiffIDs(config, diffIDs, img.Created); err != nil {
 		return nil, fmt.Errorf("pack image %s: %w", img.ID, err)
 	}
 	m := Manifest{SchemaVersion: 2, MediaType: TypeManifest, Config: descriptor(TypeConfig, p.Config), Layers: []Descriptor{}}

@@ -88,7 +88,11 @@ func (c *container) ended(e anchor.Exit) {
 	ran := time.Since(l.since)
 	s := &c.state
 	s.ExitCode, s.FinishedAt, s.PID, s.StartTicks = e.ExitCode(), e.At.UTC(), 0, 0
-	s.OOMKilled = l.proc != nil && l.proc.OOMKilled()
+	if l.proc != nil {
+		s.OOMKilled = l.proc.OOMKilled()
+	} else {
+		s.OOMKilled = c.k.o.Runtime.OOMKilled(c.id)
+	}
 	wait, again, streak := c.next(Ending{Code: s.ExitCode, Ran: ran, Asked: s.Asked, Unhealthy: c.ailing})
 	c.ailing = false
 	s.RestartWait = engine.Duration(streak.Wait)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -187,6 +188,9 @@ func (c *container) resolvConf() ([]byte, error) {
 	}
 	if len(spec.DNSOptions) > 0 {
 		options = spec.DNSOptions
+		if len(c.place.Endpoints) > 0 && !slices.ContainsFunc(options, func(o string) bool { return strings.HasPrefix(o, "ndots:") }) {
+			options = append(slices.Clone(options), "ndots:0") // one label may be a container's name
+		}
 	}
 	var b bytes.Buffer
 	for _, s := range servers {

@@ -42,11 +42,11 @@ func (h *hub) drop(ch chan engine.Event) {
 }
 
 func (h *hub) tell(e engine.Event) {
-	if e.Time.IsZero() {
-		e.Time = time.Now().UTC()
-	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if e.Time.IsZero() {
+		e.Time = time.Now().UTC() // under the lock: later ones are told later
+	}
 	h.past.write(e)
 	for ch := range h.watchers {
 		select {

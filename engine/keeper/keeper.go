@@ -65,6 +65,7 @@ type Keeper struct {
 	events  hub
 	starts  chan struct{} // bounds starts under way
 	clients atomic.Int64
+	changes atomic.Int64  // requests under way that make or take away
 	touched chan struct{} // something ended: there may be nothing left to keep
 	leave   atomic.Bool   // shutdown was asked for
 }

@@ -31,6 +31,9 @@ type Runtime interface {
 	Adopt(id string) (Process, error)
 	// Clean destroys whatever is left of a container; idempotent.
 	Clean(id string) error
+	// OOMKilled tells whether the kernel killed a process of a container that
+	// has ended for want of memory; no where nobody knows.
+	OOMKilled(id string) bool
 	// Left names the containers that have something in the kernel.
 	Left() ([]string, error)
 	// Exec runs a further process, until it ends or ctx does, and then kills

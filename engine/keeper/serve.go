@@ -42,6 +42,7 @@ func (k *Keeper) serve(l *net.UnixListener) {
 			continue
 		}
 		k.clients.Add(1)
+		k.changes.Add(1) // until it is known to change nothing
 		go func() {
 			defer func() {
 				conn.Close()
@@ -56,6 +57,7 @@ func (k *Keeper) serve(l *net.UnixListener) {
 // client answers one connection's request.
 func (k *Keeper) client(conn *net.UnixConn) {
 	if err := sameUser(conn); err != nil {
+		k.changes.Add(-1)
 		k.log("refused a client: %v", err)
 		return
 	}
@@ -63,13 +65,18 @@ func (k *Keeper) client(conn *net.UnixConn) {
 	var req wire.Request
 	files, err := wire.Receive(conn, &req)
 	defer closeFiles(files)
+	if err == nil && makes(req.Op) {
+		defer k.changes.Add(-1)
+	} else {
+		k.changes.Add(-1)
+	}
 	if err != nil {
 		return
 	}
 	_ = conn.SetReadDeadline(time.Time{})
 	ctx, cancel := context.WithCancel(k.ctx)
 	defer cancel()
-	if req.Op == wire.OpWatch || req.Op == wire.OpWait {
+	if req.Op == wire.OpWatch || req.Op == wire.OpWait || req.Op == wire.OpSettle {
 		go func() { // a caller says nothing more: only its leaving is read here
 			var none struct{}
 			_, _ = wire.Receive(conn, &none)
@@ -84,6 +91,29 @@ func (k *Keeper) client(conn *net.UnixConn) {
 		}
 		_ = wire.Send(conn, r)
 	}
+}
+
+// makes tells the requests that make or take away what others plan by.
+func makes(op string) bool {
+	switch op {
+	case wire.OpStart, wire.OpRemove, wire.OpNetwork, wire.OpNetRemove:
+		return true
+	}
+	return false
+}
+
+// settle answers once everything is over that came before it and makes or
+// takes away: a command that was killed may have left such, and whoever plans
+// next must see what comes of it.
+func (k *Keeper) settle(ctx context.Context, conn *net.UnixConn) error {
+	for wait := time.Millisecond; k.changes.Load() > 0; wait = min(2*wait, 20*time.Millisecond) {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(wait):
+		}
+	}
+	return wire.Send(conn, wire.Reply{Done: true, Version: wire.Version, PID: os.Getpid(), Build: k.o.Build})
 }
 
 // sameUser holds the socket's permissions up once more: only the user whose
@@ -126,6 +156,8 @@ func (k *Keeper) answer(ctx context.Context, conn *net.UnixConn, req wire.Reques
 		return k.done(conn, k.removeNetwork(ctx, req.Network))
 	case wire.OpShutdown:
 		return k.shutdown(conn)
+	case wire.OpSettle:
+		return k.settle(ctx, conn)
 	case wire.OpUpgrade:
 		return k.replace(conn, files)
 	case wire.OpRepair:

@@ -25,10 +25,6 @@ func (k *keepers) ensure(ctx context.Context, layout store.Layout, project strin
 	if err != nil {
 		return nil, err
 	}
-	if err := c.Modernise(ctx); err != nil {
-		c.Close()
-		return nil, err
-	}
 	if k.clients == nil {
 		k.clients = make(map[string]*wire.Client)
 	}

@@ -64,7 +64,29 @@ func (e *Engine) LockProject(ctx context.Context, project string) (unlock func()
 	if err != nil {
 		return nil, fmt.Errorf("project %s is being changed by another davit: %w", project, err)
 	}
+	if err := e.settle(ctx, project); err != nil {
+		l.ReleaseRemove()
+		return nil, err
+	}
 	return l.ReleaseRemove, nil
+}
+
+// settle waits for what a killed command left under way with the project's
+// keeper, and has a keeper of another build hand over to this one's. A project
+// without a keeper has nothing under way.
+func (e *Engine) settle(ctx context.Context, project string) error {
+	c, err := wire.Dial(ctx, e.layout, project)
+	if err == nil {
+		err = c.Settle(ctx)
+		c.Close()
+	}
+	switch {
+	case err == nil, errors.Is(err, wire.ErrNoKeeper):
+		return nil
+	case ctx.Err() == nil && errors.Is(err, context.DeadlineExceeded):
+		return fmt.Errorf("project %s: what another command began does not end; see %s", project, e.layout.KeeperLog(project))
+	}
+	return err
 }
 
 // CheckRoot tells, before anything is half-made, that the caller lacks the
@@ -238,6 +260,9 @@ func (e *Engine) forget(ctx context.Context, project string) error {
 	}
 	if len(left) > 0 {
 		return nil
+	}
+	if _, err := e.forgetFiles(project, false); err != nil {
+		return err
 	}
 	if err := os.RemoveAll(e.layout.RunProject(project)); err != nil {
 		return err

@@ -133,16 +133,17 @@ func (e *Engine) ProjectNetworks(ctx context.Context, project string) (map[strin
 	if err != nil {
 		return nil, err
 	}
-	all, err := e.Networks(ctx, names)
-	if err != nil {
-		return nil, err
-	}
-	for name, n := range all {
-		if n.Project != project {
-			delete(all, name)
+	found := make(map[string]engine.Network)
+	for _, name := range names {
+		one, err := e.Networks(ctx, []string{name})
+		if err != nil && !foreign(err, project) {
+			return nil, err
+		}
+		if n, ok := one[name]; ok && n.Project == project {
+			found[name] = n
 		}
 	}
-	return all, nil
+	return found, nil
 }
 
 // Volumes are those of the named volumes that exist.
@@ -164,7 +165,7 @@ func (e *Engine) Volumes(_ context.Context, names []string) (map[string]engine.V
 // ProjectVolumes are the volumes that carry a project's name.
 func (e *Engine) ProjectVolumes(_ context.Context, project string) (map[string]engine.Volume, error) {
 	all, err := e.volumes.List()
-	if err != nil {
+	if err != nil && !foreign(err, project) {
 		return nil, err
 	}
 	found := make(map[string]engine.Volume)

@@ -49,6 +49,27 @@ func Clean(l store.Layout, project, id string) error {
 	return nil
 }
 
+// OOMKilled says whether the kernel killed a process of a container for want of
+// memory, for one that has ended without a keeper: its cgroup still knows.
+func OOMKilled(l store.Layout, project, id string) (bool, error) {
+	cgroup, err := os.ReadFile(intentPath(l.RuntimeState(project), id))
+	if errors.Is(err, os.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("memory of container %s: %w", id, err)
+	}
+	cg, err := manager.New(&cgroups.Cgroup{Path: string(cgroup), Resources: &cgroups.Resources{}})
+	if err != nil {
+		return false, fmt.Errorf("memory of container %s: %w", id, err)
+	}
+	n, err := cg.OOMKillCount()
+	if errors.Is(err, os.ErrNotExist) {
+		return false, nil
+	}
+	return n > 0, err
+}
+
 // wipe is the one way in which a container ends. It does not ask libcontainer,
 // which cannot load a container whose creator was killed half-way, nor create
 // one where such a half is left: first the cgroup is emptied and removed, then

@@ -94,6 +94,7 @@ func (l *ExecLaunch) start(lc *libcontainer.Container, p *libcontainer.Process) 
 	} else {
 		stdio{in: l.Stdin, out: l.Stdout, err: l.Stderr}.give(p)
 	}
+	p.ExtraFiles = filters(l.Layout).Files()
 	if err := lc.Start(p); err != nil {
 		return nil, unwrapInit(err)
 	}

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 
 	"github.com/opencontainers/runc/libcontainer"
 	"github.com/opencontainers/runc/libcontainer/configs"
@@ -18,6 +19,7 @@ import (
 
 	"github.com/davit-run/davit/engine"
 	"github.com/davit-run/davit/engine/bundle"
+	"github.com/davit-run/davit/engine/runtime/filter"
 	"github.com/davit-run/davit/engine/store"
 )
 
@@ -90,7 +92,7 @@ func Start(ctx context.Context, l Launch) (_ *Process, err error) {
 	cg := cgroupPath(l.CgroupParent, c)
 	st := &starter{
 		state: l.Layout.RuntimeState(c.Project), id: c.ID, cgroup: cg,
-		root: l.Layout.Rootfs(c.Project, c.ID),
+		root: l.Layout.Rootfs(c.Project, c.ID), filters: filters(l.Layout),
 	}
 	defer func() {
 		if err != nil {
@@ -162,7 +164,19 @@ type starter struct {
 	stage             *stage
 	gate              *gate
 	container         *libcontainer.Container
+	filters           *filter.Sharer // nil: containers compile their own
 	pid               int
+}
+
+var sharers sync.Map // run directory -> *filter.Sharer
+
+// filters are the compiled ones of a run directory.
+func filters(l store.Layout) *filter.Sharer {
+	if s, ok := sharers.Load(l.Run); ok {
+		return s.(*filter.Sharer)
+	}
+	s, _ := sharers.LoadOrStore(l.Run, filter.NewSharer(l.Run))
+	return s.(*filter.Sharer)
 }
 
 // begin clears what an earlier start left, and records where the cgroup will
@@ -213,6 +227,10 @@ func (s *starter) run(ctx context.Context, c *engine.Container, place bundle.Pla
 	}
 	if s.container, err = libcontainer.Create(s.state, s.id, b.Config); err != nil {
 		return nil, err
+	}
+	if s.filters != nil {
+		b.Process.ExtraFiles = s.filters.Files()
+		defer s.filters.Want(b.Config.Seccomp) // for those to come
 	}
 	p := &Process{container: s.container, child: true, Warnings: b.Warnings, state: s.state, id: s.id, root: s.root}
 	if err := s.launch(b.Process, p, c.Spec.TTY, io); err != nil {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 )
 
 // Check wants the next command to make good what a kill left: with up the
@@ -19,7 +20,7 @@ func (w *World) Check(p Point, up bool) error {
 	if up {
 		if _, err := w.Davit("up", "-d"); err != nil {
 			errs = append(errs, fmt.Errorf("next up: %w", err))
-		} else if err := w.IsUp(); err != nil {
+		} else if err := w.becomesUp(); err != nil {
 			errs = append(errs, fmt.Errorf("after the next up: %w", err))
 		}
 	}
@@ -31,6 +32,18 @@ func (w *World) Check(p Point, up bool) error {
 		err = fmt.Errorf("after down there is:\n  %s", strings.Join(left, "\n  "))
 	}
 	return errors.Join(append(errs, err)...)
+}
+
+// becomesUp waits for a container that the kill itself has ended to be
+// restarted by its policy.
+func (w *World) becomesUp() (err error) {
+	deadline := time.Now().Add(5 * time.Second)
+	for {
+		if err = w.IsUp(); err == nil || time.Now().After(deadline) {
+			return err
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
 }
 
 // Try kills at a point and checks; a world that was left unclean is made anew.

@@ -60,8 +60,9 @@ type World struct {
 	before residue.Snapshot
 }
 
-// NewWorld makes a world with busybox in its store. Its goroutine stays locked
-// to its thread, in a network namespace of its own.
+// NewWorld makes a world with busybox in its store and the reference project in
+// dir. Its goroutine stays locked to its thread, in a network namespace of its
+// own.
 func NewWorld(project, dir string) (*World, error) {
 	bin, err := kernel.Binaries()
 	if err != nil {
@@ -71,13 +72,18 @@ func NewWorld(project, dir string) (*World, error) {
 		return nil, err
 	}
 	w := &World{Project: project, Dir: dir, bin: bin}
-	if err := os.WriteFile(filepath.Join(dir, "compose.yaml"), []byte(Reference), 0o644); err != nil {
+	if err := w.Compose(Reference); err != nil {
 		return nil, err
 	}
 	if err := w.archive(); err != nil {
 		return nil, err
 	}
 	return w, w.renew()
+}
+
+// Compose writes the project's file.
+func (w *World) Compose(content string) error {
+	return os.WriteFile(w.path("compose.yaml"), []byte(content), 0o644)
 }
 
 // archive writes the image that is loaded into Dir.

@@ -487,7 +487,7 @@ func (r *run) commit() ([]Snapshot, error) {
 	}
 	out := make([]Snapshot, n)
 	for i, d := range r.outputs {
-		id, err := commit(d)
+		id, err := r.op.host.commit(d)
 		if err != nil {
 			return nil, err
 		}

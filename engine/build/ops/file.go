@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"path/filepath"
 	"runtime"
 	"strings"
 
@@ -260,16 +261,38 @@ func (o *fileOp) write(parent []string, fill func(*inroot.Root) error) (string, 
 	if err != nil {
 		return "", err
 	}
-	return commit(d)
+	return o.host.commit(d)
 }
 
 // commit publishes a draft under a name of its own.
-func commit(d *layer.Draft) (string, error) {
+func (h *Host) commit(d *layer.Draft) (string, error) {
+	if err := h.clamp(d.FS); err != nil {
+		return "", err
+	}
 	id := newLayerID()
 	if _, err := d.Commit(id); err != nil {
 		return "", err
 	}
 	return id, nil
+}
+
+// clamp sets what is newer than the epoch to it, so that the same build gives
+// the same bytes.
+func (h *Host) clamp(dir string) error {
+	if h.Epoch.IsZero() {
+		return nil
+	}
+	when := unix.NsecToTimespec(h.Epoch.UnixNano())
+	return filepath.WalkDir(dir, func(p string, _ fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		var st unix.Stat_t
+		if err := unix.Lstat(p, &st); err != nil || st.Mtim.Sec <= when.Sec {
+			return err
+		}
+		return unix.UtimesNanoAt(unix.AT_FDCWD, p, []unix.Timespec{when, when}, unix.AT_SYMLINK_NOFOLLOW)
+	})
 }
 
 func (o *fileOp) apply(ctx context.Context, in []Snapshot, root *inroot.Root, m *Manifest) error {

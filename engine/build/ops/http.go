@@ -127,7 +127,7 @@ func (o *httpOp) keep(resp *http.Response) (*download, error) {
 	if err := o.attributes(f, d.Modified); err != nil {
 		return nil, err
 	}
-	d.Layer, err = commit(draft)
+	d.Layer, err = o.host.commit(draft)
 	return d, err
 }
 

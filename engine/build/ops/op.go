@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"io"
+	"time"
 
 	"github.com/moby/buildkit/solver/pb"
 
@@ -84,7 +85,10 @@ type Host struct {
 	ExtraHosts []string
 	ShmSize    int64
 	Ulimits    []engine.Ulimit
-	Opened     *Contexts
+	// Epoch, when not zero, is the latest time that a file of a new layer may
+	// have (SOURCE_DATE_EPOCH).
+	Epoch  time.Time
+	Opened *Contexts
 }
 
 // New makes an op of its definition.

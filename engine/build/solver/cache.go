@@ -40,6 +40,9 @@ func (s *Solver) keys(op ops.Op, in []ops.Snapshot) (keys, error) {
 	if err != nil || own == "" {
 		return keys{}, err
 	}
+	if e := s.host.Epoch; !e.IsZero() {
+		own = ops.Hash(own, "epoch", e.String())
+	}
 	inputs, err := op.Inputs(in)
 	if err != nil {
 		return keys{}, err
@@ -148,4 +151,28 @@ func (s *Solver) write(id string, r record) error {
 		return err
 	}
 	return store.WriteUnsynced(p, r)
+}
+
+// RecordLayers reads which layers a record of the cache leads to, whichever
+// kind it is; false for what is no record.
+func RecordLayers(path string) ([]string, bool) {
+	r := new(record)
+	if store.Read(path, r) == nil && len(r.Outputs) > 0 {
+		var all []string
+		for _, o := range r.Outputs {
+			all = append(all, o.Layers...)
+		}
+		return all, true
+	}
+	var fetched struct {
+		Layer string `json:"layer"`
+	}
+	if store.Read(path, &fetched) == nil && fetched.Layer != "" {
+		return []string{fetched.Layer}, true
+	}
+	var id string
+	if store.Read(path, &id) == nil && id != "" {
+		return []string{id}, true
+	}
+	return nil, false
 }

@@ -12,15 +12,31 @@ import (
 // handover bounds how long the next build's keeper may take to answer.
 const handover = 20 * time.Second
 
-// Modernise has a keeper of another build than this command's hand the project
-// over to this one's; containers run on. One that speaks another protocol must
-// be able to; one that speaks ours and cannot goes on as it is, and says why in
-// keeper.log.
-func (c *Client) Modernise(ctx context.Context) error {
-	was, err := c.hello(ctx)
+// settling bounds how long what a killed command began is waited for.
+const settling = 30 * time.Second
+
+// Settle returns when nothing is under way any more that makes containers or
+// networks or takes them away, and this command's build keeps the project: for
+// whoever has the project to itself and is about to look at it.
+func (c *Client) Settle(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, settling)
+	defer cancel()
+	was, err := c.ask(ctx, OpSettle)
+	var said *Failure
+	if errors.As(err, &said) { // it speaks another protocol
+		was, err = c.ask(ctx, OpHello)
+	}
 	if err != nil {
 		return err
 	}
+	return c.modernise(ctx, was)
+}
+
+// modernise has a keeper of another build than this command's hand the project
+// over to this one's; containers run on. One that speaks another protocol must
+// be able to; one that speaks ours and cannot goes on as it is, and says why in
+// keeper.log.
+func (c *Client) modernise(ctx context.Context, was Reply) error {
 	path, err := FindRuntime()
 	if err != nil {
 		return err
@@ -62,7 +78,7 @@ func (c *Client) Upgrade(ctx context.Context, path string) error {
 	ctx, cancel := context.WithTimeout(ctx, handover)
 	defer cancel()
 	for wait := time.Millisecond; ; wait = min(2*wait, 100*time.Millisecond) {
-		now, err := c.hello(ctx)
+		now, err := c.ask(ctx, OpHello)
 		if err == nil && now.PID != old {
 			return nil
 		}
@@ -102,9 +118,9 @@ func (c *Client) handOver(ctx context.Context, program *os.File) (pid int, err e
 	return r.PID, nil
 }
 
-// hello asks who answers.
-func (c *Client) hello(ctx context.Context) (r Reply, err error) {
-	err = c.Call(ctx, Request{Op: OpHello}, func(got Reply, files []*os.File) error {
+// ask puts a question about the keeper itself.
+func (c *Client) ask(ctx context.Context, op string) (r Reply, err error) {
+	err = c.Call(ctx, Request{Op: op}, func(got Reply, files []*os.File) error {
 		closeAll(files)
 		r = got
 		return nil

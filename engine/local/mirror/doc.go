@@ -1,0 +1,2 @@
+// Package mirror writes files of the host into a running container.
+package mirror

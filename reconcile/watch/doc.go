@@ -1,0 +1,3 @@
+// Package watch turns changed files into what they mean for services: files to
+// sync, processes to restart, images to rebuild.
+package watch
