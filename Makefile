@@ -8,7 +8,7 @@ VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 EXEC := $(shell [ "$$(id -u)" = 0 ] || echo '-exec "sudo -E env PATH=$$PATH"')
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo 'sudo -E')
 
-.PHONY: build install demo images test test-long lint bench clean deps
+.PHONY: build install demo images test test-long lint bench profile clean deps
 
 # The CLI is pure Go. The runtime is linked against libseccomp and contains
 # the C of libcontainer's nsenter. Both are static: ldd finds nothing in them.
@@ -54,6 +54,17 @@ CLI  ?= $(abspath $(DAVIT))
 PEER ?=
 bench: build
 	@$(GO) run $(EXEC) ./tests/bench -cli '$(CLI)' -peer '$(PEER)' $(BENCHFLAGS)
+
+# make profile SCENARIO="up and down 50": where the time of one scenario of the
+# benchmark goes, by process and function. It needs Debian's linux-perf, and
+# builds both executables with their symbols.
+SCENARIO ?= up and down 50
+PROFILE  ?= bin/profile/perf.data
+profile: deps
+	CGO_ENABLED=0 $(GO) build -trimpath -tags '$(TAGS)' -o bin/profile/davit ./cmd/davit
+	CGO_ENABLED=1 $(GO) build -trimpath -tags '$(TAGS)' \
+		-ldflags '-linkmode external -extldflags -static' -o bin/profile/davit-runtime ./cmd/davit-runtime
+	@$(GO) run $(EXEC) ./tests/bench -cli '$(abspath bin/profile/davit)' -only '$(SCENARIO)' -repeats 3 -profile '$(abspath $(PROFILE))'
 
 clean:
 	rm -rf bin

@@ -18,6 +18,26 @@ type Network struct {
 	Pools    []Pool            `json:"pools,omitempty"` // as given out: never empty once made
 }
 
+// The driver options that davit knows, by Docker's names. Others have no effect.
+const (
+	OptMTU        = "com.docker.network.driver.mtu"
+	OptMasquerade = "com.docker.network.bridge.enable_ip_masquerade" // false: containers leave with their own addresses
+	OptTalk       = "com.docker.network.bridge.enable_icc"           // false: containers of the network do not reach each other
+	OptBind       = "com.docker.network.bridge.host_binding_ipv4"    // where ports without a host address are published
+	OptParent     = "parent"                                         // macvlan, ipvlan: the host's link
+	OptMacvlan    = "macvlan_mode"
+	OptIPvlan     = "ipvlan_mode"
+)
+
+// Known says whether a driver option has an effect.
+func Known(option string) bool {
+	switch option {
+	case OptMTU, OptMasquerade, OptTalk, OptBind, OptParent, OptMacvlan, OptIPvlan:
+		return true
+	}
+	return false
+}
+
 // A Pool is a subnet that addresses are leased from.
 type Pool struct {
 	Subnet  netip.Prefix          `json:"subnet"`

@@ -86,7 +86,7 @@ var trees = map[string]struct {
 	"reconcile": {sees: []string{"project", "engine"}, rooms: []string{"watch", "apply", "desired"}},
 	"engine": {sees: []string{"netdns", "logs"}, rooms: []string{
 		"local", "keeper", "build", "registry", "image", "volume", "runtime", "bundle", "layer", "store"}},
-	"netdns": {rooms: []string{"attach", "bridge", "ipam", "sandbox", "firewall", "resolver", "netns"}},
+	"netdns": {rooms: []string{"attach", "bridge", "ipam", "sandbox", "firewall", "resolver", "netns", "holder"}},
 	"logs":   {rooms: []string{"console", "mux", "journal"}},
 }
 

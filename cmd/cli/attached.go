@@ -33,6 +33,7 @@ type attachment struct {
 	status   int
 	decided  bool // status is final
 	failure  error
+	lookout  *lookout // nil: files are not watched
 }
 
 // news is something that happened: a plan's event or its end, a container's
@@ -85,11 +86,16 @@ func (a *attachment) run(ctx context.Context, steps []reconcile.Step) error {
 	defer cancel()
 	go a.watch(inner)
 	go a.carryOut(ctx, steps)
+	defer a.endLookout()
+	typed, restore := a.keys(a.o.menu)
+	defer restore()
 	done := ctx.Done()
 	for !a.applied || len(a.waiting) > 0 || a.stops == 1 {
 		select {
 		case n := <-a.news:
 			a.take(inner, n)
+		case key := <-typed:
+			a.typed(inner, key)
 		case <-done:
 			done = nil
 			a.say("Gracefully Stopping... press Ctrl+C again to force")
@@ -199,6 +205,8 @@ func (a *attachment) take(ctx context.Context, n news) {
 		if n.err != nil && a.failure == nil {
 			a.failure = n.err
 			a.leave()
+		} else if a.o.watch && !a.stopping {
+			a.lookOut(ctx)
 		}
 	case n.stopped:
 		a.stops = 2
@@ -298,6 +306,7 @@ func (a *attachment) stop(ctx context.Context) {
 		return
 	}
 	a.stopping = true
+	a.endLookout()
 	force := make(chan os.Signal, 1)
 	signal.Notify(force, os.Interrupt, syscall.SIGTERM)
 	a.onSecond.Store(true)

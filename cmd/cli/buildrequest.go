@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -53,7 +54,8 @@ func (b *built) service(name string) *result {
 }
 
 func (b *built) inputs(r build.Request) *result {
-	r.Labels, r.Local = nil, nil
+	r.Local, r.Labels = nil, maps.Clone(r.Labels)
+	delete(r.Labels, labelService) // the first of them stands for all
 	text, _ := json.Marshal(r)
 	key := sha256.Sum256(text)
 	b.mu.Lock()
@@ -221,23 +223,11 @@ func (h *host) buildPlatform(svc *project.Service, r *build.Request) error {
 	return nil
 }
 
-// notHonoured warns of what a build section says and davit does not do.
+// notHonoured warns of what a build section says and davit does not do, beside
+// what was told when the file was read.
 func (h *host) notHonoured(svc *project.Service) {
-	b := svc.Build
-	for _, x := range []struct {
-		key   string
-		given bool
-		why   string
-	}{
-		{"cache_from", len(b.CacheFrom) > 0, "davit's own cache on this host is used"},
-		{"cache_to", len(b.CacheTo) > 0, "the cache stays on this host"},
-		{"provenance", b.Provenance != "" && b.Provenance != "false", "no attestation is made"},
-		{"sbom", b.SBOM != "" && b.SBOM != "false", "no attestation is made"},
-		{"isolation", b.Isolation != "" && b.Isolation != "default", "it is for Windows"},
-	} {
-		if x.given {
-			h.buildWarning(svc, x.key, "is not honoured: "+x.why)
-		}
+	if len(svc.Build.CacheFrom) > 0 {
+		h.buildWarning(svc, "cache_from", "is not honoured: davit's own cache on this host is used")
 	}
 }
 

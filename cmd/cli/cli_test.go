@@ -57,17 +57,6 @@ func TestDetachKeys(t *testing.T) {
 	}
 }
 
-func TestDetachKeysMatchAcrossOtherKeys(t *testing.T) {
-	in := input{keys: []byte{16, 17}}
-	n := 0
-	for _, b := range []byte{16, 'x', 16, 16, 17} {
-		n = in.match(n, b)
-	}
-	if n != 2 {
-		t.Errorf("%d keys matched", n)
-	}
-}
-
 func TestPublishFlag(t *testing.T) {
 	for in, want := range map[string]engine.Port{
 		"80":                {ContainerPort: 80, Protocol: "tcp"},
@@ -201,6 +190,32 @@ func TestProjectNames(t *testing.T) {
 	for name, good := range map[string]bool{"shop": true, "a_b-1": true, "Foo": false, "a.b": false, "-a": false, "_a": false} {
 		if err := checkName(name); (err == nil) != good {
 			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestDetachKeysAmongWhatIsTyped(t *testing.T) {
+	for name, c := range map[string]struct {
+		typed []string
+		on    string
+		over  bool
+	}{
+		"nothing of them":                {[]string{"ls\n"}, "ls\n", false},
+		"what came before is passed on":  {[]string{"ls\n\x10\x11rest"}, "ls\n", true},
+		"in two pieces":                  {[]string{"a\x10", "\x11"}, "a", true},
+		"only the first is passed on":    {[]string{"\x10", "x"}, "\x10x", false},
+		"the first twice, then the last": {[]string{"\x10\x10\x11"}, "\x10", true},
+	} {
+		k := keySequence{keys: []byte{16, 17}}
+		var on []byte
+		over := false
+		for _, piece := range c.typed {
+			var more []byte
+			more, over = k.take([]byte(piece))
+			on = append(on, more...)
+		}
+		if string(on) != c.on || over != c.over {
+			t.Errorf("%s: %q %v, want %q %v", name, on, over, c.on, c.over)
 		}
 	}
 }

@@ -51,6 +51,9 @@ func runDown(ctx context.Context, g *globals, o downOptions, services []string) 
 		return err
 	}
 	if len(services) == 0 {
+		if err := s.endWatch(ctx, false); err != nil {
+			return err
+		}
 		if err := s.dropDamaged(ctx, o.volumes); err != nil {
 			return err
 		}

@@ -82,7 +82,10 @@ type eventFeed struct {
 // follow prints what is remembered and what happens until limit ends. It waits
 // for the project to come to life, rather than make it.
 func (f *eventFeed) follow(ctx, limit context.Context) error {
-	for {
+	if err := f.past(); err != nil {
+		return err
+	}
+	for limit.Err() == nil || ctx.Err() != nil {
 		client, err := wire.Dial(limit, f.engine.Layout(), f.session.name)
 		if err == nil {
 			err = client.Call(limit, wire.Request{Op: wire.OpWatch}, func(r wire.Reply, _ []*os.File) error {
@@ -108,6 +111,7 @@ func (f *eventFeed) follow(ctx, limit context.Context) error {
 		case <-time.After(200 * time.Millisecond):
 		}
 	}
+	return nil
 }
 
 // past prints what was remembered after the last that was printed.

@@ -306,3 +306,48 @@ func (g *globals) transferring(ctx context.Context, verb, ref string, quiet bool
 	show.Close()
 	return err
 }
+
+func newImageRm(g *globals) *cobra.Command {
+	var force, noPrune bool
+	c := &cobra.Command{
+		Use: "rm [OPTIONS] IMAGE [IMAGE...]", Aliases: []string{"remove"}, Short: "Remove images", Args: cobra.MinimumNArgs(1),
+		RunE: func(c *cobra.Command, args []string) error { return runImageRm(c.Context(), g, force, args) },
+	}
+	c.Flags().BoolVarP(&force, "force", "f", false, "Remove all names of an image that is given by its id; one that is not there is no error")
+	c.Flags().BoolVar(&noPrune, "no-prune", false, "Do not delete untagged parents (there are none)")
+	return c
+}
+
+// runImageRm takes names away, and images with their last name. The layers of
+// one that a container has stay until that is gone.
+func runImageRm(ctx context.Context, g *globals, force bool, refs []string) error {
+	s, err := g.open()
+	if err != nil {
+		return err
+	}
+	defer s.close()
+	var wrong []error
+	deleted := false
+	for _, ref := range refs {
+		r, err := s.engine.Untag(ref, force)
+		if errors.Is(err, image.ErrNotFound) && force {
+			continue
+		}
+		if err != nil {
+			wrong = append(wrong, err)
+			continue
+		}
+		for _, n := range r.Untagged {
+			fmt.Fprintln(g.out, "Untagged:", image.Familiar(n))
+		}
+		if r.Deleted != "" {
+			deleted = true
+			fmt.Fprintln(g.out, "Deleted:", r.Deleted)
+		}
+	}
+	if deleted {
+		_, err := s.engine.Collect(ctx, false)
+		wrong = append(wrong, err)
+	}
+	return errors.Join(wrong...)
+}

@@ -191,31 +191,6 @@ func runImageImport(ctx context.Context, g *globals, file, name string, changes 
 	return err
 }
 
-func newImageRm(g *globals) *cobra.Command {
-	return &cobra.Command{
-		Use:   "rm IMAGE [IMAGE...]",
-		Short: "Remove images",
-		Args:  cobra.MinimumNArgs(1),
-		RunE: func(c *cobra.Command, args []string) error {
-			s, err := g.open()
-			if err != nil {
-				return err
-			}
-			defer s.close()
-			for _, ref := range args {
-				if _, err := s.engine.ImageStore().Resolve(ref); err != nil {
-					return err
-				}
-				if err := s.engine.RemoveImage(c.Context(), ref); err != nil {
-					return err
-				}
-				fmt.Fprintln(g.out, "Removed:", ref)
-			}
-			return nil
-		},
-	}
-}
-
 func newImageTag(g *globals) *cobra.Command {
 	return &cobra.Command{
 		Use:   "tag IMAGE NAME",

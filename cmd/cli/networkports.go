@@ -3,13 +3,27 @@ package cli
 import (
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/davit-run/davit/cmd/render"
 	"github.com/davit-run/davit/engine"
+	"github.com/davit-run/davit/netdns"
 	"github.com/davit-run/davit/reconcile"
 )
+
+// warnOptions tells of driver options that have no effect here.
+func (s *session) warnOptions() {
+	for _, n := range s.desired.Networks {
+		for _, o := range slices.Sorted(maps.Keys(n.Options)) {
+			if !n.External && !netdns.Known(o) {
+				s.say("davit: warning: networks.%s.driver_opts: %s has no effect", n.Key, o)
+			}
+		}
+	}
+}
 
 // checkPorts refuses a plan whose containers could not publish their ports,
 // before anything of it is done: each port that is taken is named with its

@@ -51,10 +51,10 @@ func (g *globals) open() (*session, error) {
 	return s, nil
 }
 
-// warn tells a person, once for each container and matter, what the engine has
-// to say about it.
+// warn tells a person, once for all replicas of a service, what the engine has
+// to say about one.
 func (s *session) warn(container, what string) {
-	if _, told := s.warned.LoadOrStore(container+what, true); !told {
+	if _, told := s.warned.LoadOrStore(strings.TrimRight(container, "0123456789")+what, true); !told {
 		s.say("davit: warning: %s: %s", container, what)
 	}
 }

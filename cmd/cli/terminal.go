@@ -52,20 +52,18 @@ func (in *input) pass(from *os.File) {
 	}
 	defer in.to.Close()
 	buf := make([]byte, 32<<10)
-	matched := 0
+	typed := keySequence{keys: in.keys}
 	for {
 		n, err := from.Read(buf)
-		for _, b := range buf[:n] {
-			matched = in.match(matched, b)
-		}
-		if len(in.keys) > 0 && matched == len(in.keys) {
-			close(in.left)
-			return
-		}
-		if n > 0 {
-			if _, werr := in.to.Write(buf[:n]); werr != nil {
+		on, over := typed.take(buf[:n])
+		if len(on) > 0 {
+			if _, werr := in.to.Write(on); werr != nil {
 				return
 			}
+		}
+		if over {
+			close(in.left)
+			return
 		}
 		if err != nil {
 			if in.console && errors.Is(err, io.EOF) {
@@ -76,17 +74,29 @@ func (in *input) pass(from *os.File) {
 	}
 }
 
-// match says how many of the detach keys have been typed.
-func (in *input) match(matched int, b byte) int {
-	switch {
-	case len(in.keys) == 0 || matched == len(in.keys):
-		return matched
-	case b == in.keys[matched]:
-		return matched + 1
-	case b == in.keys[0]:
-		return 1
+// A keySequence looks for the detach keys in what is typed. Those that may be
+// the beginning of them are held back until it is clear that they are not.
+type keySequence struct {
+	keys    []byte
+	matched int
+}
+
+// take returns what is to be passed on, and whether the keys were typed.
+func (k *keySequence) take(typed []byte) (on []byte, over bool) {
+	for _, b := range typed {
+		if k.matched > 0 && b != k.keys[k.matched] {
+			on = append(on, k.keys[:k.matched]...)
+			k.matched = 0
+		}
+		if len(k.keys) > 0 && b == k.keys[k.matched] {
+			if k.matched++; k.matched == len(k.keys) {
+				return on, true
+			}
+			continue
+		}
+		on = append(on, b)
 	}
-	return 0
+	return on, false
 }
 
 // raw hands the terminal's keys through as they are typed, and its size

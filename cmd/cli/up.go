@@ -14,6 +14,7 @@ import (
 	"github.com/davit-run/davit/cmd/render"
 	"github.com/davit-run/davit/reconcile"
 	"github.com/davit-run/davit/reconcile/apply"
+	"github.com/davit-run/davit/reconcile/watch"
 )
 
 // upOptions are the flags of up; create, run and scale use some of them.
@@ -95,6 +96,9 @@ func newUp(g *globals) *cobra.Command {
 		Short: "Create and start containers",
 		RunE: func(c *cobra.Command, args []string) error {
 			o.timeoutSet = c.Flags().Changed("timeout")
+			if !c.Flags().Changed("menu") {
+				o.menu = envBool("COMPOSE_MENU", true)
+			}
 			return runUp(c.Context(), g, o, args)
 		},
 	}
@@ -144,8 +148,6 @@ func (o *upOptions) settle() error {
 		return errors.New("cannot combine --attach and --attach-dependencies")
 	case o.abortOnExit && o.abortOnFailure:
 		return errors.New("--abort-on-container-failure cannot be combined with --abort-on-container-exit")
-	case o.detach && o.watch:
-		return errors.New("--detach cannot be combined with --watch")
 	}
 	o.detach = o.detach || o.wait
 	return nil
@@ -179,6 +181,11 @@ func runUp(ctx context.Context, g *globals, o upOptions, services []string) erro
 			return err
 		}
 	}
+	if o.watch {
+		if _, err := watch.Rules(s.project, services); err != nil {
+			return err
+		}
+	}
 	s.host.quiet, s.host.newVolumes = o.quietPull, o.newVolumes
 	if err := s.provide(ctx, services, o.noDeps); err != nil {
 		return err
@@ -187,10 +194,26 @@ func runUp(ctx context.Context, g *globals, o upOptions, services []string) erro
 	if err != nil {
 		return err
 	}
+	s.sayReasons(steps)
 	if o.detach || o.noStart || s.dryRun {
 		return s.upDetached(ctx, o, services, steps)
 	}
 	return s.upAttached(ctx, o, services, steps)
+}
+
+// sayReasons tells, once for a service, which field of it has it made anew.
+func (s *session) sayReasons(steps []reconcile.Step) {
+	if s.dryRun || s.progress == render.JSON {
+		return // the plan says it; and lines of JSON stay so
+	}
+	told := map[string]bool{}
+	for _, step := range steps {
+		do, ok := step.Do.(reconcile.CreateContainer)
+		if line := do.Service + ": recreate, " + step.Why; ok && do.Replaces != "" && !told[line] {
+			told[line] = true
+			s.say("%s", line)
+		}
+	}
 }
 
 // upDetached applies the plan and, with --wait, waits until everything is up.
@@ -214,6 +237,9 @@ func (s *session) upDetached(ctx context.Context, o upOptions, services []string
 		err = s.awaitUp(ctx, services, o.noDeps, o.waitTimeout, show)
 	}
 	show.Close()
+	if err == nil && o.watch && !o.noStart {
+		return s.watchBehind(ctx, services)
+	}
 	return err
 }
 
@@ -243,6 +269,7 @@ func (s *session) prepare(ctx context.Context, o reconcile.Options, yes bool) ([
 		return nil, errors.Join(missing...)
 	}
 	s.warnOrphans(o)
+	s.warnOptions()
 	if s.dryRun {
 		return reconcile.Plan(s.desired, s.actual, o), nil
 	}

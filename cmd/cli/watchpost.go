@@ -46,6 +46,7 @@ type watchPost struct {
 	listener net.Listener
 	mu       sync.Mutex
 	report   watchReport
+	held     []net.Conn // of those who wait for the end
 }
 
 func watchSocket(layout store.Layout, project string) string {
@@ -81,7 +82,15 @@ func (w *watching) openPost(ctx context.Context, rules []watch.Rule, end func())
 
 func (p *watchPost) ready() { p.note(func(r *watchReport) { r.Ready = true }) }
 
-func (p *watchPost) close() { p.listener.Close() }
+// close makes the watcher unreachable, and lets go who waits for its end.
+func (p *watchPost) close() {
+	p.listener.Close()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, c := range p.held {
+		c.Close()
+	}
+}
 
 func (p *watchPost) note(change func(*watchReport)) {
 	p.mu.Lock()
@@ -115,6 +124,9 @@ func (p *watchPost) answer(c net.Conn, end func()) {
 		_, _ = c.Write(append(body, '\n'))
 	}
 	if strings.TrimSpace(line) == "stop" {
+		p.mu.Lock()
+		p.held = append(p.held, c)
+		p.mu.Unlock()
 		end()
 		return
 	}

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"runtime/debug"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -25,7 +26,7 @@ import (
 const (
 	storeFD  = 3       // the anchor's fd store
 	maxLog   = 4 << 20 // bytes of keeper.log
-	gcEvery  = 30      // percent of growth between collections: memory counts here, not speed
+	gcEvery  = 100     // percent of growth between collections: memory counts here, not speed
 	heapGoal = 24 << 20
 )
 
@@ -235,5 +236,23 @@ func (n *names) Serve(ctx context.Context, udp, tcp *os.File, who keeper.Asker) 
 		}
 		c.Servers = append(c.Servers, netip.AddrPortFrom(a, 53))
 	}
+	options(&c, who.Container.Spec.DNSOptions)
 	return resolver.Serve(ctx, &resolver.Sockets{UDP: udp, TCP: tcp}, c)
+}
+
+// options are those of resolv.conf(5) that say how servers are asked.
+func options(c *resolver.Config, words []string) {
+	for _, o := range words {
+		name, value, _ := strings.Cut(o, ":")
+		n, err := strconv.Atoi(value)
+		switch {
+		case name == "rotate":
+			c.Rotate = true
+		case err != nil || n < 1:
+		case name == "timeout":
+			c.Timeout = time.Duration(min(n, 30)) * time.Second // RES_MAXRETRANS
+		case name == "attempts":
+			c.Attempts = min(n, 5) // RES_MAXRETRY
+		}
+	}
 }

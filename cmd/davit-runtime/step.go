@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/davit-run/davit/engine"
+	"github.com/davit-run/davit/engine/layer"
 	"github.com/davit-run/davit/engine/runtime"
 	"github.com/davit-run/davit/engine/store"
 	"github.com/davit-run/davit/netdns"
@@ -21,21 +22,31 @@ import (
 // runs, and goes with the last one.
 const buildNetwork = "davit-build"
 
-// stepMain is `davit-runtime step DATA RUN`: one command of a build. `clean`
-// behind it only removes what killed steps left.
+// stepMain is `davit-runtime step DATA RUN`: one command of a build. With
+// `clean` behind it, it only removes what killed steps left; with `settle`, it
+// brings the layers that were built to the disk.
 func stepMain(args []string) int {
 	if len(args) < 2 {
 		return runtime.StepMain(nil)
 	}
 	n := stepNetwork{layout: store.Layout{Data: args[0], Run: args[1]}}
-	if len(args) > 2 && args[2] == "clean" {
-		if err := n.clean(); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			return 1
-		}
-		return 0
+	if len(args) == 2 {
+		return runtime.StepMain(n.open)
 	}
-	return runtime.StepMain(n.open)
+	var err error
+	switch args[2] {
+	case "clean":
+		err = n.clean()
+	case "settle":
+		err = layer.Open(n.layout).Settle(context.Background())
+	default:
+		return usage()
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return 0
 }
 
 // A stepNetwork gives a step a sandbox that reaches out through the host.

@@ -1,10 +1,10 @@
 package render
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
-	"strings"
 	"text/template"
 )
 
@@ -23,16 +23,39 @@ func Documents(out io.Writer, format string, all []any) error {
 		}
 		return e.Encode(all)
 	}
-	format = strings.NewReplacer(`\t`, "\t", `\n`, "\n").Replace(format)
-	tmpl, err := template.New("format").Funcs(functions).Option("missingkey=error").Parse(format)
+	tmpl, err := template.New("format").Funcs(functions).Option("missingkey=error").Parse(escapes.Replace(format))
 	if err != nil {
 		return fmt.Errorf("--format: %w", err)
 	}
 	for _, v := range all {
-		if err := tmpl.Execute(out, v); err != nil {
+		line, err := fill(tmpl, v)
+		if err != nil {
 			return fmt.Errorf("--format: %w", err)
 		}
-		fmt.Fprintln(out)
+		fmt.Fprintln(out, line)
 	}
 	return nil
+}
+
+// fill runs a template on a value and, where that has no such field, on its
+// JSON: both .ID and .Id name an image's id, as with docker.
+func fill(tmpl *template.Template, v any) (string, error) {
+	var b bytes.Buffer
+	first := tmpl.Execute(&b, v)
+	if first == nil {
+		return b.String(), nil
+	}
+	raw, err := json.Marshal(v)
+	if err != nil {
+		return "", err
+	}
+	var m any
+	if err := json.Unmarshal(raw, &m); err != nil {
+		return "", err
+	}
+	b.Reset()
+	if tmpl.Execute(&b, m) != nil {
+		return "", first
+	}
+	return b.String(), nil
 }

@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"time"
 
 	"golang.org/x/term"
 
@@ -38,11 +39,11 @@ func NewProgress(mode, verb string, out *os.File, colour bool) (Progress, error)
 		if term.IsTerminal(int(out.Fd())) {
 			return newLive(verb, out, colour), nil
 		}
-		return plain{out}, nil
+		return newPlain(verb, out), nil
 	case TTY:
 		return newLive(verb, out, colour), nil
 	case Plain:
-		return plain{out}, nil
+		return newPlain(verb, out), nil
 	case JSON:
 		return lines{json.NewEncoder(out)}, nil
 	case Quiet:
@@ -51,11 +52,25 @@ func NewProgress(mode, verb string, out *os.File, colour bool) (Progress, error)
 	return nil, fmt.Errorf("unsupported --progress value %q: use one of auto, tty, plain, json, quiet", mode)
 }
 
-// plain prints one line for each change.
-type plain struct{ out io.Writer }
+// plain prints one line for each change, and a summary.
+type plain struct {
+	verb  string
+	out   io.Writer
+	begun time.Time
+	done  map[string]bool // by object: it needs no more work
+	wrong int
+}
+
+func newPlain(verb string, out io.Writer) *plain {
+	return &plain{verb: verb, out: out, begun: time.Now(), done: map[string]bool{}}
+}
 
 // Report prints the change in the words that scripts match.
-func (p plain) Report(e apply.Event) {
+func (p *plain) Report(e apply.Event) {
+	p.done[e.Kind+" "+e.Name] = e.Done
+	if e.Word == "Error" {
+		p.wrong++
+	}
 	if e.Err != nil {
 		what, _, _ := strings.Cut(e.Err.Error(), "\n")
 		fmt.Fprintf(p.out, " %s %s %s %s\n", e.Kind, e.Name, e.Word, what)
@@ -64,8 +79,24 @@ func (p plain) Report(e apply.Event) {
 	fmt.Fprintf(p.out, " %s %s %s\n", e.Kind, e.Name, e.Word)
 }
 
-// Close has nothing to give back.
-func (plain) Close() {}
+// Close sums up, unless there was too little to sum up.
+func (p *plain) Close() {
+	finished := 0
+	for _, done := range p.done {
+		if done {
+			finished++
+		}
+	}
+	if len(p.done) < 2 {
+		return
+	}
+	line := fmt.Sprintf("[+] %s %d/%d", p.verb, finished, len(p.done))
+	if p.wrong > 0 {
+		line += fmt.Sprintf(", %d failed", p.wrong)
+	}
+	fmt.Fprintf(p.out, "%s in %.1fs\n", line, time.Since(p.begun).Seconds())
+	clear(p.done) // once
+}
 
 // lines prints one JSON object for each change, with docker compose's keys.
 type lines struct{ out *json.Encoder }

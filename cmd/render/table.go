@@ -90,12 +90,12 @@ func (t Table) printJSON(out io.Writer) error {
 	return nil
 }
 
-// object is a row as JSON: its columns first and in their order, as docker
-// compose prints its structs, then what else there is.
+// object is a row of an array as JSON: its columns first and in their order, as
+// docker compose prints its structs, then what else there is.
 func (t Table) object(row map[string]any) (json.RawMessage, error) {
 	keys := make([]string, 0, len(row))
 	for _, c := range t.Columns {
-		if _, ok := row[c.Key]; ok {
+		if _, ok := row[c.Key]; ok && t.Array {
 			keys = append(keys, c.Key)
 		}
 	}

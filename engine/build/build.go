@@ -66,6 +66,7 @@ type SecretSource struct {
 type Result struct {
 	Config []byte   // the image's configuration, without diff ids: layers are not digested until they are exported
 	Layers []string // layer ids, lowest first
+	Ran    int      // steps that were not found in the cache
 }
 
 // A Builder builds images on this host.
@@ -79,7 +80,7 @@ type Builder struct {
 // Build carries a request out. report gets every change of progress, from any
 // goroutine.
 func (b *Builder) Build(ctx context.Context, r Request, report func(*client.SolveStatus)) (*Result, error) {
-	res, err := b.ask(ctx, r, "", report)
+	res, ran, err := b.ask(ctx, r, "", report)
 	if err != nil {
 		return nil, err
 	}
@@ -87,7 +88,7 @@ func (b *Builder) Build(ctx context.Context, r Request, report func(*client.Solv
 	if err != nil {
 		return nil, err
 	}
-	out := &Result{Config: res.Metadata[exptypes.ExporterImageConfigKey]}
+	out := &Result{Config: res.Metadata[exptypes.ExporterImageConfigKey], Ran: ran}
 	if ref != nil {
 		out.Layers = ref.(*bridge.Reference).Layers
 	}
@@ -104,7 +105,7 @@ const (
 // Call asks a Dockerfile a question; the answer is text for people, and the
 // same as JSON. ok is false when a check found mistakes.
 func (b *Builder) Call(ctx context.Context, r Request, call string, report func(*client.SolveStatus)) (text, object []byte, ok bool, err error) {
-	res, err := b.ask(ctx, r, call, report)
+	res, _, err := b.ask(ctx, r, call, report)
 	if err != nil {
 		return nil, nil, false, err
 	}
@@ -112,12 +113,13 @@ func (b *Builder) Call(ctx context.Context, r Request, call string, report func(
 	return res.Metadata["result.txt"], res.Metadata["result.json"], status == "" || status == "0", nil
 }
 
-// ask has the frontend answer a request: the empty call builds.
-func (b *Builder) ask(ctx context.Context, r Request, call string, report func(*client.SolveStatus)) (*gateway.Result, error) {
+// ask has the frontend answer a request, and counts the steps that ran: the
+// empty call builds.
+func (b *Builder) ask(ctx context.Context, r Request, call string, report func(*client.SolveStatus)) (*gateway.Result, int, error) {
 	h, opts, cleanup, err := b.prepare(r)
 	defer cleanup()
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	if call != "" {
 		opts["requestid"] = call
@@ -135,10 +137,11 @@ func (b *Builder) ask(ctx context.Context, r Request, call string, report func(*
 	}
 	hold, err := b.Layers.Hold(ctx)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	defer hold.Release()
-	return builder.Build(ctx, br)
+	res, err := builder.Build(ctx, br)
+	return res, int(br.Solver.Ran()), err
 }
 
 // prepare turns a request into the frontend's options and the steps' host.
@@ -153,7 +156,8 @@ func (b *Builder) prepare(r Request) (h *ops.Host, opts map[string]string, clean
 	if n, err := strconv.ParseInt(r.Args["SOURCE_DATE_EPOCH"], 10, 64); err == nil {
 		h.Epoch = time.Unix(n, 0).UTC()
 	}
-	undo := []func(){func() { _ = h.Opened.Close() }}
+	opened := h.Opened
+	undo := []func(){func() { _ = opened.Close() }}
 	cleanup = func() {
 		for i := len(undo) - 1; i >= 0; i-- {
 			undo[i]()

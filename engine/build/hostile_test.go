@@ -2,7 +2,9 @@ package build_test
 
 import (
 	"bytes"
+	"crypto/ed25519"
 	"crypto/sha256"
+	"encoding/pem"
 	"fmt"
 	"io/fs"
 	"net/http"
@@ -13,6 +15,8 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+
+	"golang.org/x/crypto/ssh"
 
 	"github.com/davit-run/davit/engine/build"
 )
@@ -202,6 +206,61 @@ func TestAddOverHTTP(t *testing.T) {
 	asked.Store(0)
 	if _, err := build1("# syntax=" + strings.TrimPrefix(srv.URL, "http://") + "/evil:1\nFROM scratch\nCMD [\"x\"]\n"); err != nil || asked.Load() != 0 {
 		t.Errorf("a syntax line: %v, %d requests", err, asked.Load())
+	}
+}
+
+// A tarball's URL is a context, and so is a Dockerfile's.
+func TestContextsOverHTTP(t *testing.T) {
+	h := newCorpus(t)
+	dir := t.TempDir()
+	script := "mkdir c && printf 'FROM scratch\\nCOPY f /f\\n' > c/Dockerfile && echo remote > c/f && tar -C c -czf ctx.tar.gz . && printf 'FROM busybox\\nRUN --network=none echo alone > /f\\n' > plain"
+	cmd := exec.Command("/bin/sh", "-c", script)
+	cmd.Dir = dir
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	srv := httptest.NewServer(http.FileServer(http.Dir(dir)))
+	defer srv.Close()
+	for path, want := range map[string]string{"/ctx.tar.gz": "remote", "/plain": "alone"} {
+		res, _, err := h.build(t, build.Request{Context: srv.URL + path})
+		if err != nil {
+			t.Errorf("%s: %v", path, err)
+			continue
+		}
+		if why := fact(h.merged(t, res.Layers), "file", []string{"/f", "644", "0:0", want}); why != "" {
+			t.Errorf("%s: %s", path, why)
+		}
+	}
+}
+
+// A private key is served as an agent, on a socket of the owner asked for.
+func TestSSH(t *testing.T) {
+	h := newCorpus(t)
+	_, private, err := ed25519.GenerateKey(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	block, err := ssh.MarshalPrivateKey(private, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	key := filepath.Join(t.TempDir(), "key")
+	if err := os.WriteFile(key, pem.EncodeToMemory(block), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, said, err := h.build(t, build.Request{Context: t.TempDir(), SSH: map[string]string{"default": key}, Inline: `FROM busybox
+USER ann
+RUN --mount=type=ssh,uid=1000,mode=0600 test -S $SSH_AUTH_SOCK && test -w $SSH_AUTH_SOCK && stat -c '%u %a' $SSH_AUTH_SOCK
+`})
+	if err != nil || !strings.Contains(said.logs.String(), "1000 600") {
+		t.Errorf("%v: %s", err, said.logs.String())
+	}
+	if left, _ := filepath.Glob(filepath.Join(os.TempDir(), "davit-agent-*")); len(left) > 0 {
+		t.Errorf("left: %v", left)
+	}
+	_, _, err = h.build(t, build.Request{Context: t.TempDir(), SSH: map[string]string{"default": ""}, Inline: "FROM busybox\nRUN true\n"})
+	if err == nil || !strings.Contains(err.Error(), "SSH_AUTH_SOCK") {
+		t.Errorf("no agent: %v", err)
 	}
 }
 

@@ -16,6 +16,9 @@ import (
 	"github.com/davit-run/davit/engine/build/solver"
 )
 
+// Progress is one change of what is known of a build's steps.
+type Progress = client.SolveStatus
+
 // A Display shows the progress of builds as BuildKit does.
 type Display struct {
 	updates chan *client.SolveStatus

@@ -47,7 +47,7 @@ type entry struct {
 // to. kept adds the layers of images and containers. It waits until no build
 // and no pull is at work.
 func (b *Builder) Prune(ctx context.Context, o PruneOptions, kept func(map[string]bool) error) (layer.Freed, error) {
-	lock, err := b.Layers.Exclude(ctx)
+	lock, err := b.Layers.Exclude(ctx) // which tries once even when ctx has ended
 	if err != nil {
 		return layer.Freed{}, fmt.Errorf("prune the build cache: a build, pull or up is at work: %w", err)
 	}
@@ -104,7 +104,7 @@ func (b *Builder) choose(all []entry, inUse map[string]bool, o PruneOptions) (ma
 			bytes += n
 		}
 		switch {
-		case !own && !o.All, !o.Before.IsZero() && e.used.After(o.Before):
+		case !own && (!o.All || o.Keep > 0), !o.Before.IsZero() && e.used.After(o.Before):
 		case o.Keep > 0 && bytes <= left:
 			left -= bytes
 		default:

@@ -78,3 +78,15 @@ func converse(f *os.File, body []byte) (engine.StepResult, error) {
 	}
 	return res, nil
 }
+
+// Settle brings the layers that were built to the disk in a process of its
+// own, which nobody waits for: until then another boot does not believe them.
+func (r Runner) Settle() error {
+	cmd := exec.Command(r.Program, "step", r.Layout.Data, r.Layout.Run, "settle")
+	cmd.Env, cmd.Dir = []string{}, "/"
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	if err := cmd.Start(); err != nil {
+		return fmt.Errorf("run %s: %w", r.Program, err)
+	}
+	return cmd.Process.Release()
+}

@@ -254,6 +254,9 @@ func (s *Store) List() ([]engine.Image, error) {
 			continue
 		}
 		rec.Image.Names = names[rec.Image.ID]
+		if rec.Image.Size == 0 { // built here: nobody has counted yet
+			rec.Image.Size, _ = s.layers.Sum(rec.Image.Layers)
+		}
 		all = append(all, rec.Image)
 	}
 	slices.SortFunc(all, func(a, b engine.Image) int {

@@ -59,7 +59,7 @@ func (c *container) connect(ctx context.Context) error {
 		return c.joinPlace(other)
 	}
 	if c.place.ns != nil {
-		return nil // made in the back-off
+		return c.tidy(ctx) // made in the back-off, or kept for those who share it
 	}
 	if err := c.sandbox(ctx); err != nil {
 		return err
@@ -230,12 +230,17 @@ func (c *container) publishPorts(ctx context.Context) error {
 // host the first free one is taken.
 func (c *container) publications() ([]netdns.Publication, error) {
 	ep := c.place.Endpoints[gatewayOf(c.rec.Spec.Endpoints)]
+	standing, err := c.k.stand(c.k.ctx, ep.Network)
+	if err != nil {
+		return nil, err
+	}
 	var pubs []netdns.Publication
 	for _, p := range c.rec.Spec.Ports {
 		var ip netip.Addr
-		if p.HostIP != "" {
+		host := cmp.Or(p.HostIP, standing.Options[netdns.OptBind])
+		if host != "" {
 			var err error
-			if ip, err = netip.ParseAddr(strings.Trim(p.HostIP, "[]")); err != nil {
+			if ip, err = netip.ParseAddr(strings.Trim(host, "[]")); err != nil {
 				return nil, fmt.Errorf("publish port %d of %s: %w", p.ContainerPort, c.name(), err)
 			}
 		}

@@ -35,6 +35,9 @@ func (k *Keeper) recover() {
 			continue
 		}
 		rec, err := k.o.Layout.LoadContainer(k.o.Project, id)
+		if errors.Is(err, store.ErrNotFound) && !k.hasKept(id) {
+			continue // a command is about to write it, or was killed before it did
+		}
 		if err != nil {
 			k.log("recover: %v", err)
 			rec = &engine.Container{ID: id, Name: short(id), Project: k.o.Project}
@@ -58,6 +61,16 @@ func (k *Keeper) recover() {
 	for _, c := range all {
 		go c.run()
 	}
+}
+
+// hasKept tells whether the keeper before had anything open for a container.
+func (k *Keeper) hasKept(id string) bool {
+	for name := range k.kept {
+		if strings.HasPrefix(name, "c/"+id+"/") {
+			return true
+		}
+	}
+	return false
 }
 
 // sweep destroys what no record refers to.

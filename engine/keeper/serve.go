@@ -96,20 +96,27 @@ func (k *Keeper) client(conn *net.UnixConn) {
 // makes tells the requests that make or take away what others plan by.
 func makes(op string) bool {
 	switch op {
-	case wire.OpStart, wire.OpRemove, wire.OpNetwork, wire.OpNetRemove:
+	case wire.OpStart, wire.OpStop, wire.OpRemove, wire.OpNetwork, wire.OpNetRemove:
 		return true
 	}
 	return false
 }
 
+// longestSettle is Docker's grace period, and a little.
+const longestSettle = defaultGrace + 2*time.Second
+
 // settle answers once everything is over that came before it and makes or
 // takes away: a command that was killed may have left such, and whoever plans
 // next must see what comes of it.
 func (k *Keeper) settle(ctx context.Context, conn *net.UnixConn) error {
+	over := time.NewTimer(longestSettle)
+	defer over.Stop()
 	for wait := time.Millisecond; k.changes.Load() > 0; wait = min(2*wait, 20*time.Millisecond) {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
+		case <-over.C: // somebody is being given a long grace period
+			return wire.Send(conn, wire.Reply{Done: true, Version: wire.Version, PID: os.Getpid(), Build: k.o.Build})
 		case <-time.After(wait):
 		}
 	}

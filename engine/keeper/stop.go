@@ -164,19 +164,22 @@ func (c *container) terminate(sig unix.Signal, grace time.Duration) {
 // ignored tells whether a container's first process lets a signal pass unseen:
 // the kernel applies no default action to the first process of a pid namespace
 // (pid_namespaces(7)), so what it has no handler for (SigCgt of proc(5)) is
-// nothing to it. False where nobody can tell.
+// nothing to it. One that ignores the signal on purpose (SigIgn) means it. False
+// where nobody can tell.
 func ignored(pid int, sig unix.Signal) bool {
 	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/status")
 	if err != nil {
 		return false
 	}
-	_, rest, ok := strings.Cut(string(b), "\nSigCgt:")
-	if !ok {
-		return false
+	for _, set := range []string{"\nSigCgt:", "\nSigIgn:"} {
+		_, rest, _ := strings.Cut(string(b), set)
+		word, _, _ := strings.Cut(strings.TrimSpace(rest), "\n")
+		signals, err := strconv.ParseUint(word, 16, 64)
+		if err != nil || signals&(1<<(uint(sig)-1)) != 0 {
+			return false
+		}
 	}
-	word, _, _ := strings.Cut(strings.TrimSpace(rest), "\n")
-	caught, err := strconv.ParseUint(word, 16, 64)
-	return err == nil && caught&(1<<(uint(sig)-1)) == 0
+	return true
 }
 
 // ignorance tells the caller of a stop why it took the whole grace period.

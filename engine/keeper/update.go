@@ -315,3 +315,22 @@ func (k *Keeper) inUse(name string) error {
 	}
 	return nil
 }
+
+// tidy makes a namespace that was kept, because others live in it, fit for the
+// container's next start.
+func (c *container) tidy(ctx context.Context) error {
+	if !c.shared() {
+		return nil
+	}
+	host, err := c.k.network()
+	if err != nil {
+		return err
+	}
+	t, ok := host.(interface {
+		Tidy(ctx context.Context, ns *os.File, eps []netdns.Endpoint) error
+	})
+	if !ok {
+		return nil
+	}
+	return t.Tidy(ctx, c.place.ns, c.place.Endpoints)
+}

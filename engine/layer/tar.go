@@ -106,6 +106,10 @@ func (s *Store) rebuild(ctx context.Context, m Meta, w io.Writer) error {
 			return fmt.Errorf("file %q changed since it was unpacked: %v", p, err)
 		}
 		defer unix.Close(fd)
+		var st unix.Stat_t
+		if err := unix.Fstat(fd, &st); err != nil || st.Size != size {
+			return fmt.Errorf("file %q changed since it was unpacked: it has %d bytes, not %d", p, st.Size, size)
+		}
 		return copyOut(out, fd, p, size, buf)
 	})
 	if err != nil {

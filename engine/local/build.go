@@ -9,8 +9,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/moby/buildkit/client"
-
 	"github.com/davit-run/davit/engine"
 	"github.com/davit-run/davit/engine/build"
 	"github.com/davit-run/davit/engine/image"
@@ -19,27 +17,38 @@ import (
 
 // Build makes an image and gives it names. Images it starts from come from
 // their registries, as o says, when they are not here.
-func (e *Engine) Build(ctx context.Context, r build.Request, names []string, o RegistryOptions, report func(*client.SolveStatus)) (engine.Image, error) {
-	hold, err := e.images.Layers().Hold(ctx)
-	if err != nil {
-		return engine.Image{}, err
-	}
-	defer hold.Release()
+func (e *Engine) Build(ctx context.Context, r build.Request, names []string, o RegistryOptions, report func(*build.Progress)) (engine.Image, error) {
 	b, err := e.builder(r, o)
 	if err != nil {
 		return engine.Image{}, err
 	}
+	img, ran, err := e.build(ctx, b, r, names, report)
+	if err == nil && ran > 0 {
+		e.toDisk()
+		err = e.limitCache()
+	}
+	return img, err
+}
+
+// build makes an image, names it, and tells how many steps had to run.
+func (e *Engine) build(ctx context.Context, b *build.Builder, r build.Request, names []string, report func(*build.Progress)) (engine.Image, int, error) {
+	hold, err := e.images.Layers().Hold(ctx)
+	if err != nil {
+		return engine.Image{}, 0, err
+	}
+	defer hold.Release()
 	res, err := b.Build(ctx, r, report)
 	if err != nil {
-		return engine.Image{}, err
+		return engine.Image{}, 0, err
 	}
 	config, platform, err := build.ImageConfig(res.Config)
 	if err != nil {
-		return engine.Image{}, fmt.Errorf("image configuration: %w", err)
+		return engine.Image{}, 0, fmt.Errorf("image configuration: %w", err)
 	}
 	img := engine.Image{Created: created(r), OS: platform.OS, Arch: platform.Architecture, Variant: platform.Variant,
 		Config: config, Layers: res.Layers}
-	return e.images.Put(img, res.Config, nil, names...)
+	img, err = e.images.Put(img, res.Config, nil, names...)
+	return img, res.Ran, err
 }
 
 // AskDockerfile answers a question about a Dockerfile: build.CallCheck,

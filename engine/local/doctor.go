@@ -221,6 +221,58 @@ func (e *Engine) RepairStore(ctx context.Context) error {
 	return nil
 }
 
+// sweepBegun removes what commands that were killed have begun and not
+// recorded: directories of containers and of the project's volumes without a
+// record. The caller has the project to itself.
+func (e *Engine) sweepBegun(ctx context.Context, project string) error {
+	ids, err := store.Names(e.layout.Containers(project))
+	if err != nil {
+		return err
+	}
+	for _, id := range ids {
+		dir := e.layout.Container(project, id)
+		if missing(filepath.Join(dir, "container.json")) && missing(filepath.Join(dir, "state.json")) {
+			if err := os.RemoveAll(dir); err != nil {
+				return err
+			}
+		}
+	}
+	names, err := store.Names(e.layout.Volumes())
+	if err != nil {
+		return err
+	}
+	for _, n := range names {
+		if strings.HasPrefix(n, project+"_") && e.unborn(n) {
+			if err := e.dropUnborn(ctx, n); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// unborn tells a volume that was begun and has neither record nor content.
+func (e *Engine) unborn(name string) bool {
+	return missing(filepath.Join(e.layout.Volume(name), "meta.json")) && missing(e.layout.VolumeData(name))
+}
+
+func (e *Engine) dropUnborn(ctx context.Context, name string) error {
+	lock, err := store.Acquire(ctx, e.layout.Lock("volume-"+name))
+	if err != nil {
+		return err
+	}
+	defer lock.Release()
+	if !e.unborn(name) {
+		return nil
+	}
+	return os.RemoveAll(e.layout.Volume(name))
+}
+
+func missing(path string) bool {
+	_, err := os.Lstat(path)
+	return errors.Is(err, os.ErrNotExist)
+}
+
 // A Damaged is a container or network of which no record can be read.
 type Damaged struct {
 	ID, Network string // one of them
@@ -255,10 +307,21 @@ func (e *Engine) Damage(project string) (all []Damaged, err error) {
 	return all, nil
 }
 
-// RemoveDamaged takes away what Damage found.
+// restoreNetwork puts a record in the place of one that nobody can read: what
+// the kernel has of a network is found by its name.
+func (e *Engine) restoreNetwork(project, name string) error {
+	path := filepath.Join(e.layout.Network(name), "network.json")
+	if err := os.RemoveAll(path); err != nil {
+		return fmt.Errorf("restore network %s: %w", name, err)
+	}
+	return store.Write(path, engine.Network{Name: name, Project: project, ID: newID(), Driver: "bridge", Created: time.Now().UTC()})
+}
+
+// RemoveDamaged takes away the containers that Damage found, and makes the
+// networks ones that can be removed.
 func (e *Engine) RemoveDamaged(ctx context.Context, project string, d Damaged, volumes bool) error {
 	if d.Network != "" {
-		return e.RemoveNetwork(ctx, project, d.Network)
+		return e.restoreNetwork(project, d.Network)
 	}
 	return e.RemoveContainer(ctx, project, d.ID, volumes)
 }

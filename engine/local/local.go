@@ -20,8 +20,9 @@ type Engine struct {
 	images  *image.Store
 	volumes *volume.Store
 
-	keepers keepers
-	warn    func(container, what string)
+	keepers  keepers
+	settling settling
+	warn     func(container, what string)
 }
 
 // ErrNotRoot means that the caller may not do what an engine does.
@@ -34,7 +35,7 @@ func Open(layout store.Layout) *Engine {
 }
 
 // Close gives up what the engine holds open.
-func (e *Engine) Close() error { return e.keepers.close() }
+func (e *Engine) Close() error { return errors.Join(e.settleLater(), e.keepers.close()) }
 
 // OnWarning has f told what the host could not give to a container, or what
 // its owner should know; it may be called from several goroutines.
@@ -64,7 +65,10 @@ func (e *Engine) LockProject(ctx context.Context, project string) (unlock func()
 	if err != nil {
 		return nil, fmt.Errorf("project %s is being changed by another davit: %w", project, err)
 	}
-	if err := e.settle(ctx, project); err != nil {
+	if err = e.settle(ctx, project); err == nil {
+		err = e.sweepBegun(ctx, project)
+	}
+	if err != nil {
 		l.ReleaseRemove()
 		return nil, err
 	}

@@ -6,9 +6,12 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"runtime"
 	"sort"
 	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 
 	"github.com/davit-run/davit/engine"
 	"github.com/davit-run/davit/engine/image"
@@ -24,19 +27,42 @@ func (e *Engine) Containers(_ context.Context, project string) ([]engine.Snapsho
 	if err != nil {
 		return nil, err
 	}
-	boot := bootID()
-	var all []engine.Snapshot
-	for _, id := range ids {
-		s, err := e.snapshot(project, id, boot)
-		if errors.Is(err, store.ErrNotFound) {
-			continue // made but not recorded, or removed just now
-		}
-		if err != nil {
-			return nil, err
-		}
-		all = append(all, s)
+	all, err := e.snapshots(project, ids)
+	if err != nil {
+		return nil, err
 	}
 	sort.Slice(all, func(i, j int) bool { return all[i].Name < all[j].Name })
+	return all, nil
+}
+
+// snapshots reads the records of containers, several at once.
+func (e *Engine) snapshots(project string, ids []string) ([]engine.Snapshot, error) {
+	boot := bootID()
+	found, errs := make([]*engine.Snapshot, len(ids)), make([]error, len(ids))
+	var next atomic.Int64
+	var readers sync.WaitGroup
+	for range min(runtime.GOMAXPROCS(0), (len(ids)+7)/8) {
+		readers.Go(func() {
+			for i := next.Add(1) - 1; i < int64(len(ids)); i = next.Add(1) - 1 {
+				s, err := e.snapshot(project, ids[i], boot)
+				if err == nil {
+					found[i] = &s
+				} else if !errors.Is(err, store.ErrNotFound) {
+					errs[i] = err
+				} // else it was made but not recorded, or removed just now
+			}
+		})
+	}
+	readers.Wait()
+	if err := errors.Join(errs...); err != nil {
+		return nil, err
+	}
+	var all []engine.Snapshot
+	for _, s := range found {
+		if s != nil {
+			all = append(all, *s)
+		}
+	}
 	return all, nil
 }
 

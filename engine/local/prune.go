@@ -2,8 +2,13 @@ package local
 
 import (
 	"context"
+	"errors"
 	"io/fs"
+	"os"
 	"path/filepath"
+	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/davit-run/davit/engine"
 	"github.com/davit-run/davit/engine/build"
@@ -15,6 +20,37 @@ import (
 func (e *Engine) PruneBuilds(ctx context.Context, o build.PruneOptions) (layer.Freed, error) {
 	b := build.Builder{Layout: e.layout, Layers: e.images.Layers()}
 	return b.Prune(ctx, o, e.reference)
+}
+
+// The build cache is held to a tenth of the disk, and to no less than minCache
+// bytes; it is looked at once in pruneEvery.
+const (
+	minCache   = 10 << 30
+	pruneEvery = time.Hour
+)
+
+// limitCache takes the least recently used of the build cache when it has
+// grown too large. It never waits: while another build is at work, the next
+// one does it.
+func (e *Engine) limitCache() error {
+	stamp := filepath.Join(e.layout.Cache(), "pruned")
+	if st, err := os.Stat(stamp); err == nil && time.Since(st.ModTime()) < pruneEvery {
+		return nil
+	}
+	var disk unix.Statfs_t
+	if err := unix.Statfs(e.layout.Cache(), &disk); err != nil {
+		return os.NewSyscallError("statfs", err)
+	}
+	if err := os.WriteFile(stamp, nil, 0o600); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	_, err := e.PruneBuilds(ctx, build.PruneOptions{Keep: max(minCache, int64(disk.Blocks)*disk.Bsize/10)})
+	if errors.Is(err, context.Canceled) {
+		return nil
+	}
+	return err
 }
 
 // A Share is one kind of thing that takes space, as system df tells it; bytes.

@@ -100,6 +100,13 @@ func (e *Engine) RemoveImage(_ context.Context, ref string) error {
 	return err
 }
 
+// Untag takes a name away from its image, and the image away with its last
+// name unless a container has it. An id names all; several of them go only
+// with force.
+func (e *Engine) Untag(ref string, force bool) (image.Removed, error) {
+	return e.images.Remove(ref, force, e.imageUser)
+}
+
 func (e *Engine) imageUser(id string) string {
 	user := ""
 	_ = e.eachContainer(func(c *engine.Container) bool {

@@ -76,8 +76,12 @@ func Exec(ctx context.Context, l ExecLaunch) (_ *Child, err error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
+	ns := pidNamespace(s.InitProcessPid)
 	child, err := l.start(lc, p)
 	if err != nil {
+		if ns != "" && ns != pidNamespace(os.Getpid()) {
+			go reapStrays(ns)
+		}
 		return nil, fmt.Errorf("exec in %s: %w", c.Name, err)
 	}
 	return child, nil

@@ -25,10 +25,8 @@ type stage struct {
 
 func newStage(root string) (*stage, error) {
 	s := &stage{root: root, dir: root + ".d"}
-	for _, d := range []string{s.root, s.dir} {
-		if err := os.MkdirAll(d, 0o700); err != nil {
-			return nil, fmt.Errorf("make mount point: %w", err)
-		}
+	if err := os.MkdirAll(s.root, 0o700); err != nil {
+		return nil, fmt.Errorf("make mount point: %w", err)
 	}
 	return s, nil
 }
@@ -64,7 +62,11 @@ func detach(path string) error {
 
 // place makes the next mount point of the stage, a file or a directory.
 func (s *stage) place(dir bool) (string, error) {
-	s.n++
+	if s.n++; s.n == 1 {
+		if err := os.MkdirAll(s.dir, 0o700); err != nil {
+			return "", err
+		}
+	}
 	path := filepath.Join(s.dir, strconv.Itoa(s.n))
 	if dir {
 		return path, os.Mkdir(path, 0o700)

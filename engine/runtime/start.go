@@ -102,9 +102,13 @@ func Start(ctx context.Context, l Launch) (_ *Process, err error) {
 	if err := st.begin(); err != nil {
 		return nil, err
 	}
+	base, err := scaffold(l.Layout)
+	if err != nil {
+		return nil, err
+	}
 	dir := l.Layout.Container(c.Project, c.ID)
 	over := stack{
-		lower: layerDirs(l.Layout, c.Layers),
+		lower: append([]string{base}, layerDirs(l.Layout, c.Layers)...),
 		upper: filepath.Join(dir, "upper"), work: filepath.Join(dir, "work"),
 		volatile: c.AutoRemove,
 	}

@@ -52,7 +52,11 @@ func TryAcquire(path string) (*Lock, error) { return try(path, unix.F_WRLCK) }
 
 func try(path string, kind int16) (*Lock, error) {
 	for {
-		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		err := os.MkdirAll(filepath.Dir(path), 0o700)
+		if errors.Is(err, os.ErrNotExist) {
+			continue // a directory above it was just removed
+		}
+		if err != nil {
 			return nil, fmt.Errorf("lock %s: %w", path, err)
 		}
 		f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)

@@ -116,7 +116,7 @@ func (h *Host) plug(ns *os.File, r runtime, ep netdns.Endpoint, mac net.Hardware
 		}
 		return sandbox.Macvlan(ns, parent, ep.Interface, r.Options["macvlan_mode"], mac)
 	}
-	p := bridge.Plug{Bridge: r.Bridge, Host: ep.Host, Inside: ep.Interface, MAC: mac, MTU: mtu(r.Network)}
+	p := bridge.Plug{Bridge: r.Bridge, Host: ep.Host, Inside: ep.Interface, MAC: mac, MTU: mtu(r.Network), Alone: r.Options[netdns.OptTalk] == "false"}
 	err := h.links.Plug(ns, p)
 	if errors.Is(err, unix.EEXIST) {
 		// The container's last namespace is still being taken down.
@@ -181,6 +181,16 @@ func (h *Host) Disconnect(ctx context.Context, ns *os.File, ep netdns.Endpoint) 
 		}
 	}
 	return h.Detach(ctx, ep)
+}
+
+// Tidy makes a namespace that others still use fit for its container's next
+// start: what the last one left in it is removed. It is idempotent.
+func (h *Host) Tidy(ctx context.Context, ns *os.File, eps []netdns.Endpoint) error {
+	var keep []string
+	for _, ep := range eps {
+		keep = append(keep, ep.Interface)
+	}
+	return sandbox.Tidy(ns, keep)
 }
 
 // Rename changes the names of an endpoint that stands: resolvers of all

@@ -11,7 +11,6 @@ import (
 	"github.com/davit-run/davit/netdns"
 	"github.com/davit-run/davit/netdns/bridge"
 	"github.com/davit-run/davit/netdns/firewall"
-	"github.com/davit-run/davit/netdns/ipam"
 	"github.com/davit-run/davit/netdns/netns"
 	"github.com/davit-run/davit/netdns/resolver"
 	"github.com/davit-run/davit/netdns/sandbox"
@@ -26,7 +25,6 @@ type Host struct {
 	tag   netdns.Tag
 	links *bridge.Links
 	table *firewall.Table
-	space ipam.Space
 
 	mu      sync.Mutex
 	proxies map[string]*proxy
@@ -39,7 +37,7 @@ func New(rec netdns.Records) (*Host, error) { return NewIn(rec, nil) }
 // stay open as long as the Host is used.
 func NewIn(rec netdns.Records, ns *os.File) (*Host, error) {
 	tag := netdns.TagOf(rec.Dir(""))
-	h := &Host{rec: rec, ns: ns, tag: tag, space: ipam.Standard(tag), proxies: map[string]*proxy{}}
+	h := &Host{rec: rec, ns: ns, tag: tag, proxies: map[string]*proxy{}}
 	err := h.do(func() (err error) {
 		if h.links, err = bridge.Open(); err != nil {
 			return err

@@ -15,12 +15,6 @@ import (
 	"github.com/davit-run/davit/netdns/sandbox"
 )
 
-// Docker's names of options that we know.
-const (
-	optMTU        = "com.docker.network.driver.mtu"
-	optMasquerade = "com.docker.network.bridge.enable_ip_masquerade"
-)
-
 // Ensure makes the network stand: subnets chosen, bridge up, rules in the
 // table. It returns the network with its pools. Again, it repairs what is
 // missing. The record is written first, so that a crash in between leaves
@@ -99,6 +93,10 @@ func (h *Host) pools(n netdns.Network) ([]netdns.Pool, error) {
 	if err != nil {
 		return nil, err
 	}
+	space, err := ipam.Read(h.rec.Dir(ipam.File), h.tag)
+	if err != nil {
+		return nil, err
+	}
 	var out []netdns.Pool
 	for _, p := range n.Pools {
 		if p.Subnet.IsValid() && bridged(n.Driver) {
@@ -115,7 +113,7 @@ func (h *Host) pools(n netdns.Network) ([]netdns.Pool, error) {
 		if !wanted || slices.ContainsFunc(out, func(p netdns.Pool) bool { return p.Subnet.Addr().Is6() == six }) {
 			continue
 		}
-		subnet, err := h.space.Choose(six, used)
+		subnet, err := space.Choose(six, used)
 		if err != nil {
 			return nil, err
 		}
@@ -217,7 +215,7 @@ func spec(r runtime) bridge.Spec {
 }
 
 func mtu(n netdns.Network) int {
-	m, err := strconv.Atoi(n.Options[optMTU])
+	m, err := strconv.Atoi(n.Options[netdns.OptMTU])
 	if err != nil || m < 68 || m > 65535 { // RFC 791: every link carries 68
 		return 0
 	}
@@ -225,7 +223,7 @@ func mtu(n netdns.Network) int {
 }
 
 func rules(r runtime) firewall.Net {
-	n := firewall.Net{Bridge: r.Bridge, Internal: r.Internal, Bare: r.Options[optMasquerade] == "false"}
+	n := firewall.Net{Bridge: r.Bridge, Internal: r.Internal, Bare: r.Options[netdns.OptMasquerade] == "false"}
 	for _, p := range r.Pools {
 		n.Subnets = append(n.Subnets, p.Subnet)
 	}

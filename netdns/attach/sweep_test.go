@@ -14,6 +14,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
 	"github.com/davit-run/davit/netdns"
 	"github.com/davit-run/davit/netdns/holder"
 	"github.com/davit-run/davit/netdns/netns"
@@ -193,6 +196,46 @@ func TestForwardingIsRememberedByTheBridge(t *testing.T) {
 	}
 	must(t, w.h.Remove(ctx, "a"))
 	expect(t, "the owner's setting", value(t, w.host, ipForward), "1")
+}
+
+// A namespace that outlives its container loses what that one left: connections
+// in TIME_WAIT, so that its port can be bound, and links of its own making.
+func TestTidyNamespace(t *testing.T) {
+	w := newWorld(t)
+	w.network(netdns.Network{Name: "a"})
+	c, eps := w.container("web", "a")
+	hello(t, c, "web", 80) // ends its connections itself, so TIME_WAIT is on its side
+	expect(t, "served", ask(w.host, "tcp", at(eps[0].IPv4, 80))[:3], "web")
+	must(t, netns.In(c, func() error {
+		return netlink.LinkAdd(&netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: "wg0"}})
+	}))
+	waiting := func() (n int) {
+		must(t, netns.In(c, func() error {
+			all, err := netlink.SocketDiagTCP(unix.AF_INET6) // Go listens on both families at once
+			for _, s := range all {
+				if s != nil && s.State == stateTimeWait {
+					n++
+				}
+			}
+			return err
+		}))
+		return n
+	}
+	eventually(t, time.Second, "TIME_WAIT", func() bool { return waiting() > 0 })
+	for range 2 {
+		must(t, w.h.Tidy(ctx, c, eps))
+	}
+	if n := waiting(); n > 0 {
+		t.Errorf("%d connections in TIME_WAIT are left", n)
+	}
+	must(t, netns.In(c, func() error {
+		if _, err := netlink.LinkByName("wg0"); err == nil {
+			t.Error("a link of the container's own is left")
+		}
+		_, err := netlink.LinkByName(eps[0].Interface)
+		return err
+	}))
+	expect(t, "served still", ask(w.host, "tcp", at(eps[0].IPv4, 80))[:3], "web")
 }
 
 func TestFreePorts(t *testing.T) {

@@ -74,7 +74,7 @@ func TestEndpointsAsAskedFor(t *testing.T) {
 	p.Range = netip.MustParsePrefix("10.9.0.128/25")
 	p.Gateway = netip.MustParseAddr("10.9.0.254")
 	p.Aux = map[string]netip.Addr{"printer": netip.MustParseAddr("10.9.0.129")}
-	w.network(netdns.Network{Name: "a", Pools: []netdns.Pool{p}, Options: map[string]string{optMTU: "1400"}})
+	w.network(netdns.Network{Name: "a", Pools: []netdns.Pool{p}, Options: map[string]string{netdns.OptMTU: "1400"}})
 	w.network(netdns.Network{Name: "b"})
 	ns, err := w.h.Sandbox(ctx)
 	must(t, err)

@@ -268,6 +268,7 @@ type Plug struct {
 	Inside string // name of the end in the container
 	MAC    net.HardwareAddr
 	MTU    int
+	Alone  bool // it reaches no other port of the bridge that is alone too
 }
 
 // Plug makes a veth pair whose one end is born inside namespace ns, in a single
@@ -289,7 +290,7 @@ func (l *Links) Plug(ns *os.File, p Plug) error {
 	if err := l.do(req, "plug "+p.Host+" into "+p.Bridge); err != nil {
 		return errors.Join(err, l.Remove(p.Host))
 	}
-	if err := l.do(l.hairpin(p.Host), "set hairpin mode of "+p.Host); err != nil {
+	if err := l.do(l.hairpin(p.Host, p.Alone), "set hairpin mode of "+p.Host); err != nil {
 		return errors.Join(err, l.Remove(p.Host))
 	}
 	return nil
@@ -318,12 +319,15 @@ func (l *Links) pair(ns *os.File, p Plug) *nl.NetlinkRequest {
 }
 
 // hairpin is sent apart: the kernel takes a port's settings only once it is one.
-func (l *Links) hairpin(name string) *nl.NetlinkRequest {
+func (l *Links) hairpin(name string, alone bool) *nl.NetlinkRequest {
 	req := l.set(name, 0, 0)
 	info := nl.NewRtAttr(unix.IFLA_LINKINFO, nil)
 	info.AddRtAttr(nl.IFLA_INFO_SLAVE_KIND, nl.NonZeroTerminated("bridge"))
 	data := info.AddRtAttr(nl.IFLA_INFO_SLAVE_DATA, nil)
 	data.AddRtAttr(nl.IFLA_BRPORT_MODE, []byte{1})
+	if alone {
+		data.AddRtAttr(nl.IFLA_BRPORT_ISOLATED, []byte{1})
+	}
 	req.AddData(info)
 	return req
 }

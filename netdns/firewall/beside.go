@@ -134,3 +134,19 @@ func (t *Table) passes(c *nftables.Chain, key expr.MetaKey, bridge string) ([]*n
 	}
 	return out, nil
 }
+
+// Beside says whether another program has a table of that name in family inet.
+func (t *Table) Beside(name string) (bool, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	all, err := t.conn.ListTablesOfFamily(nftables.TableFamilyINet)
+	if err != nil {
+		return false, fmt.Errorf("list firewall tables: %w", err)
+	}
+	for _, o := range all {
+		if o.Name == name {
+			return true, nil
+		}
+	}
+	return false, nil
+}

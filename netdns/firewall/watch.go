@@ -78,7 +78,7 @@ func (w *Watcher) Next(most time.Duration) (hurt bool, err error) {
 }
 
 // touches says whether a message is about a deletion from our table, or about
-// the filter table that iptables-nft keeps.
+// the filter table that iptables-nft keeps, or firewalld making its own anew.
 func (w *Watcher) touches(kind uint16, body []byte) bool {
 	if kind>>8 != unix.NFNL_SUBSYS_NFTABLES || len(body) < 4 {
 		return false
@@ -86,7 +86,7 @@ func (w *Watcher) touches(kind uint16, body []byte) bool {
 	name := attribute(body[4:], unix.NFTA_TABLE_NAME) // every message has its table as attribute 1
 	switch kind & 0xff {
 	case unix.NFT_MSG_DELTABLE, unix.NFT_MSG_DELCHAIN, unix.NFT_MSG_DELRULE, unix.NFT_MSG_DELSET, unix.NFT_MSG_DELSETELEM:
-		return string(name) == w.table || string(name) == "filter"
+		return string(name) == w.table || string(name) == "filter" || string(name) == "firewalld"
 	case unix.NFT_MSG_NEWCHAIN:
 		return string(name) == "filter" // its policy may be drop now
 	case unix.NFT_MSG_NEWRULE:

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io/fs"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -121,6 +123,43 @@ func TestChosenSubnetsNeverOverlap(t *testing.T) {
 	b, _ := Standard("bbbb").Choose(false, nil)
 	if a == b {
 		t.Errorf("two installations begin at the same subnet, %s", a)
+	}
+}
+
+func TestPoolsOfAFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), File)
+	write := func(text string) (Space, error) {
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return Read(path, netdns.TagOf(netdns.StandardDir))
+	}
+	none, err := Read(path, "aaaa")
+	if err != nil || len(none.Ranges) != len(Standard("aaaa").Ranges) {
+		t.Errorf("without a file: %v, %v", none, err)
+	}
+	s, err := write(`{"ipv4": ["10.66.0.0/23"], "ipv6": "fd66::/48"}`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var used []Use
+	for _, want := range []string{"10.66.0.0/24", "10.66.1.0/24"} {
+		p, err := s.Choose(false, used)
+		if err != nil || p.String() != want {
+			t.Errorf("chose %s, %v, want %s", p, err, want)
+		}
+		used = append(used, Use{p, "network " + want})
+	}
+	if _, err := s.Choose(false, used); err == nil || !strings.Contains(err.Error(), "10.66.1.0/24 by network") {
+		t.Errorf("exhausted: %v", err)
+	}
+	if p, _ := s.Choose(true, nil); !netip.MustParsePrefix("fd66::/48").Contains(p.Addr()) {
+		t.Errorf("IPv6: %s", p)
+	}
+	for _, bad := range []string{"{", `{"ipv4": ["10.0.0.0/25"]}`, `{"ipv4": ["10.0.0.1/16"]}`, `{"ipv6": "fd00::/64"}`, `{"ip": []}`} {
+		if _, err := write(bad); err == nil || !strings.Contains(err.Error(), "address pools") {
+			t.Errorf("%s: %v", bad, err)
+		}
 	}
 }
 

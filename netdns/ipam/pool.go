@@ -1,10 +1,15 @@
 package ipam
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
+	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 	"net/netip"
+	"os"
 
 	"github.com/davit-run/davit/netdns"
 )
@@ -30,6 +35,48 @@ func Standard(tag netdns.Tag) Space {
 		IPv6: netip.PrefixFrom(netip.AddrFrom16(a), 48),
 		Tag:  tag,
 	}
+}
+
+// File is where a person may say, below the data directory, which ranges
+// subnets are taken from: {"ipv4": ["10.200.0.0/14"], "ipv6": "fd12:3456:789a::/48"}.
+// What it leaves out is as in Standard.
+const File = "address-pools.json"
+
+// Read returns the space that the file at path describes; Standard when there
+// is no file.
+func Read(path string, tag netdns.Tag) (Space, error) {
+	s := Standard(tag)
+	b, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return s, nil
+	}
+	if err != nil {
+		return s, fmt.Errorf("read address pools: %w", err)
+	}
+	var file struct {
+		IPv4 []netip.Prefix `json:"ipv4"`
+		IPv6 netip.Prefix   `json:"ipv6"`
+	}
+	d := json.NewDecoder(bytes.NewReader(b))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&file); err != nil {
+		return s, fmt.Errorf("read address pools %s: %w", path, err)
+	}
+	for _, p := range file.IPv4 {
+		if !p.Addr().Is4() || p.Bits() > 24 || p.Masked() != p {
+			return s, fmt.Errorf("address pools %s: %s is not a range of /24 networks", path, p)
+		}
+	}
+	if p := file.IPv6; p.IsValid() && (!p.Addr().Is6() || p.Bits() > 48 || p.Masked() != p) {
+		return s, fmt.Errorf("address pools %s: %s does not hold 65,536 /64 networks", path, p)
+	}
+	if len(file.IPv4) > 0 {
+		s.Ranges = file.IPv4
+	}
+	if file.IPv6.IsValid() {
+		s.IPv6 = file.IPv6
+	}
+	return s, nil
 }
 
 // A Use is a subnet that somebody has already.

@@ -12,6 +12,7 @@ import (
 	"sync"
 
 	"github.com/fsnotify/fsnotify"
+	"golang.org/x/sys/unix"
 
 	"github.com/davit-run/davit/netdns"
 )
@@ -27,6 +28,8 @@ type Directory struct {
 	mu    sync.RWMutex
 	zones map[string]*zone // by network
 	dirs  map[string]string
+
+	inodes map[string]uint64 // of dirs: one that was made anew is read anew
 }
 
 // zone is one network.
@@ -50,7 +53,7 @@ func OpenDirectory(rec netdns.Records) (*Directory, error) {
 	}
 	d := &Directory{
 		rec: rec, watch: w, done: make(chan struct{}),
-		zones: map[string]*zone{}, dirs: map[string]string{},
+		zones: map[string]*zone{}, dirs: map[string]string{}, inodes: map[string]uint64{},
 	}
 	go d.run()
 	return d, nil
@@ -65,7 +68,8 @@ func (d *Directory) Close() error {
 
 func key(network string) string { return "networks/" + network + "/endpoints" }
 
-// Follow makes the network known. Again, it only reads everything anew.
+// Follow makes the network known as it is now. Again, it reads only what it
+// does not know yet: what changes in known endpoints is watched.
 func (d *Directory) Follow(network string) error {
 	dir := filepath.Clean(d.rec.Dir(key(network)))
 	if err := os.MkdirAll(dir, 0o700); err != nil {
@@ -75,10 +79,49 @@ func (d *Directory) Follow(network string) error {
 	if err := d.watch.Add(dir); err != nil {
 		return fmt.Errorf("follow network %s: %w", network, err)
 	}
+	var st unix.Stat_t
+	if err := unix.Stat(dir, &st); err != nil {
+		return fmt.Errorf("follow network %s: %w", network, err)
+	}
 	d.mu.Lock()
 	d.dirs[dir] = network
+	same := d.inodes[dir] == st.Ino && d.zones[network] != nil
+	d.inodes[dir] = st.Ino
 	d.mu.Unlock()
+	if same {
+		return d.catchUp(network)
+	}
 	return d.load(network)
+}
+
+// catchUp takes endpoints into account that were written or removed before the
+// watch has told of them: who follows must find those that are there already.
+// All of them would be read as often as containers start.
+func (d *Directory) catchUp(network string) error {
+	names, err := d.rec.List(key(network))
+	if err != nil {
+		return fmt.Errorf("list endpoints of network %s: %w", network, err)
+	}
+	there := make(map[string]bool, len(names))
+	var fresh []string
+	d.mu.Lock()
+	z := d.zones[network]
+	for _, c := range names {
+		there[c] = true
+		if _, known := z.endpoints[c]; !known {
+			fresh = append(fresh, c)
+		}
+	}
+	for c := range z.endpoints {
+		if !there[c] {
+			z.drop(c)
+		}
+	}
+	d.mu.Unlock()
+	for _, c := range fresh {
+		d.take(network, c)
+	}
+	return nil
 }
 
 func (d *Directory) load(network string) error {
@@ -148,7 +191,11 @@ func (d *Directory) changed(path string) {
 	if !ok {
 		return
 	}
-	container := strings.TrimSuffix(base, ".json")
+	d.take(network, strings.TrimSuffix(base, ".json"))
+}
+
+// take reads one endpoint anew.
+func (d *Directory) take(network, container string) {
 	var ep netdns.Endpoint
 	err := d.rec.Read(key(network)+"/"+container, &ep)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {

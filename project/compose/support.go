@@ -28,7 +28,7 @@ var rows = []row{
 	{Path: "models", Treat: warned, Note: "models are not served yet"},
 	{Path: "networks"}, {Path: "volumes"}, {Path: "secrets"}, {Path: "configs"},
 
-	{Path: "networks.*.driver", Treat: warned, Note: "only bridge networks exist; this one becomes a bridge", Only: []string{"!bridge", "default", "host", "none", ""}},
+	{Path: "networks.*.driver", Treat: warned, Note: "only bridge, macvlan, ipvlan, host and none exist; a network of another driver is refused", Only: []string{"!bridge", "default", "macvlan", "ipvlan", "host", "none", ""}},
 	{Path: "networks.*.ipam.driver", Treat: warned, Note: "davit gives out the addresses itself", Only: []string{"!default", ""}},
 	{Path: "networks.*.ipam.options", Treat: warned, Note: "davit's address plan has no options"},
 	{Path: "networks.*.attachable", Treat: ignored, Note: "every network can be joined"},

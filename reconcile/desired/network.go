@@ -16,9 +16,26 @@ import (
 func (b *builder) networks() {
 	for _, key := range slices.Sorted(maps.Keys(b.p.Networks)) {
 		n := b.p.Networks[key]
+		b.checkDriver(n)
 		b.out.Networks = append(b.out.Networks, reconcile.Network{
 			Network: b.engineNetwork(n), Key: key, External: n.External, Origin: b.origin("networks." + key),
 		})
+	}
+}
+
+// checkDriver refuses a driver that davit does not have: a network of another
+// kind than asked for could be open where it must not be.
+func (b *builder) checkDriver(n *project.Network) {
+	if n.External {
+		return
+	}
+	switch n.Driver {
+	case "", "default", "bridge", "macvlan", "ipvlan", "host", "none", "null":
+	case "overlay":
+		b.wrong("networks."+n.Key+".driver", "use driver bridge: on one host it connects the same services",
+			"driver overlay spans several hosts, and davit runs on one")
+	default:
+		b.wrong("networks."+n.Key+".driver", "use one of bridge, macvlan, ipvlan, host, none", "there is no network driver %q", n.Driver)
 	}
 }
 
@@ -33,6 +50,9 @@ func (b *builder) engineNetwork(n *project.Network) engine.Network {
 		Options:    n.DriverOpts,
 		IPAMDriver: n.Ipam.Driver,
 		IPAMOpts:   n.Ipam.Options,
+	}
+	if out.Driver == "default" {
+		out.Driver = ""
 	}
 	if !n.External {
 		out.Project = b.p.Name

@@ -11,7 +11,7 @@ import (
 // always are left out whatever the rules say: what editors and version control
 // put beside the files that somebody works on.
 var always = []string{
-	"**/.git", "**/.hg", "**/.svn", "**/.DS_Store", "**/*~", "**/.#*", "**/#*#", "**/.*.sw?", "**/.*.swpx", "**/4913",
+	"**/.git", "**/.hg", "**/.svn", "**/.DS_Store", "**/*~", "**/.#*", "**/#*#", "**/.*.sw?", "**/.*.swpx",
 	"**/.goutputstream-*", "**/___jb_tmp___", "**/___jb_old___",
 }
 

@@ -5,11 +5,15 @@ import (
 	"encoding/json"
 	"flag"
 	"fmt"
+	"io"
 	"os"
+	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"strconv"
 	"strings"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/davit-run/davit/tests/kernel"
 )
@@ -22,6 +26,7 @@ type options struct {
 	only      string
 	json      string
 	baseline  string
+	profile   string
 }
 
 func main() {
@@ -34,6 +39,7 @@ func main() {
 	flag.StringVar(&o.only, "only", "", "scenarios whose name contains this")
 	flag.StringVar(&o.json, "json", "", "write the results to this file too")
 	flag.StringVar(&o.baseline, "baseline", "", "results of an earlier run: ratios more than 20 % worse are reported")
+	flag.StringVar(&o.profile, "profile", "", "write a profile of the whole machine, made by perf(1) while rows are measured, to this file")
 	flag.Parse()
 	for _, n := range strings.Split(services, ",") {
 		count, err := strconv.Atoi(strings.TrimSpace(n))
@@ -61,6 +67,16 @@ func run(ctx context.Context, o options) error {
 		_ = kernel.Scrub(filepath.Join(dir, "root"))
 		_ = os.RemoveAll(dir)
 	}()
+	if err := likeInstalled(filepath.Join(dir, "root", "run")); err != nil {
+		return err
+	}
+	if o.profile != "" {
+		stop, err := record(ctx, o.profile)
+		if err != nil {
+			return err
+		}
+		defer stop()
+	}
 	runners, err := newRunners(ctx, o, dir)
 	if err != nil {
 		return err
@@ -90,6 +106,36 @@ func run(ctx context.Context, o options) error {
 		return writeJSON(o.json, r)
 	}
 	return nil
+}
+
+// likeInstalled mounts a tmpfs where davit keeps what a reboot makes void: in
+// an installed davit that is below /run, which is one.
+func likeInstalled(run string) error {
+	if err := os.MkdirAll(run, 0o711); err != nil {
+		return err
+	}
+	if err := unix.Mount("davit-bench", run, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "mode=0711"); err != nil {
+		return fmt.Errorf("mount tmpfs at %s: %w", run, err)
+	}
+	return nil
+}
+
+// record begins a profile; stop ends it and prints where the time went.
+func record(ctx context.Context, path string) (stop func(), err error) {
+	perf := exec.CommandContext(ctx, "perf", "record", "--all-cpus", "--call-graph", "fp", "--freq", "1999", "--quiet", "--output", path)
+	perf.Stderr = os.Stderr
+	if err := perf.Start(); err != nil {
+		return nil, fmt.Errorf("profile: %w (Debian's package is linux-perf)", err)
+	}
+	return func() {
+		_ = perf.Process.Signal(os.Interrupt)
+		_ = perf.Wait()
+		for _, by := range []string{"comm", "comm,sym"} {
+			report := exec.Command("perf", "report", "--input", path, "--no-children", "--sort", by, "--call-graph", "none", "--percent-limit", "0.5", "--stdio")
+			report.Stdout, report.Stderr = os.Stdout, io.Discard
+			_ = report.Run()
+		}
+	}, nil
 }
 
 func writeJSON(path string, v any) error {

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
@@ -17,6 +18,7 @@ type runner struct {
 	name  string
 	words []string // the command and its leading words
 	env   []string
+	port  int // where its web server is published
 }
 
 // newRunners prepares davit, with a root of its own below dir, and the peer
@@ -39,7 +41,7 @@ func newRunners(ctx context.Context, o options, dir string) ([]*runner, error) {
 		if len(words) == 0 {
 			continue
 		}
-		r := &runner{name: filepath.Base(words[0]), words: words, env: append(os.Environ(), "DAVIT_ROOT="+filepath.Join(dir, "root"))}
+		r := &runner{name: filepath.Base(words[0]), words: words, env: append(os.Environ(), "DAVIT_ROOT="+filepath.Join(dir, "root")), port: firstPort + len(all)}
 		// docker compose's images are docker's.
 		loader := words
 		if words[len(words)-1] == "compose" {
@@ -81,16 +83,26 @@ func tail(path string) string {
 	return strings.Join(lines[max(0, len(lines)-5):], "\n")
 }
 
-// project writes a compose file of n idle services and returns its directory.
-func project(dir string, r *runner, n int) (string, error) {
-	dir = filepath.Join(dir, fmt.Sprintf("bench%d%s", n, strings.ToLower(r.name)))
+// project writes a scenario's compose file and returns its directory.
+func project(dir string, r *runner, s scenario) (string, error) {
+	name := strings.ReplaceAll(s.name, " ", "") + strings.ToLower(r.name)
+	dir = filepath.Join(dir, name)
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return "", err
 	}
+	text := s.file
+	if text == "" {
+		text = idleServices(s.services)
+	}
+	text = strings.ReplaceAll(text, "PORT", strconv.Itoa(r.port))
+	return dir, os.WriteFile(filepath.Join(dir, "compose.yaml"), []byte(text), 0o644)
+}
+
+func idleServices(n int) string {
 	var b strings.Builder
 	b.WriteString("services:\n")
 	for i := 1; i <= n; i++ {
 		fmt.Fprintf(&b, "  s%d: {image: busybox, command: sleep 3600, stop_signal: SIGKILL}\n", i)
 	}
-	return dir, os.WriteFile(filepath.Join(dir, "compose.yaml"), []byte(b.String()), 0o644)
+	return b.String()
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -15,14 +16,17 @@ const idle = 300 * time.Millisecond
 type scenario struct {
 	name     string
 	services int
+	file     string   // the compose file; empty: that many idle services
 	before   []string // run once, before the first repeat
 	steps    []step
 	after    []string // run once, after the last
 }
 
+// A step is a command of the runner, or something done beside it.
 type step struct {
 	row  string
 	args []string
+	call func(ctx context.Context, r *runner, dir string) (time.Duration, error)
 }
 
 func scenarios(sizes []int) []scenario {
@@ -31,20 +35,31 @@ func scenarios(sizes []int) []scenario {
 	var all []scenario
 	for _, n := range sizes {
 		all = append(all, scenario{name: fmt.Sprintf("up and down %d", n), services: n, steps: []step{
-			{fmt.Sprintf("up -d, %d services", n), up},
-			{fmt.Sprintf("down, %d services", n), down},
+			{row: fmt.Sprintf("up -d, %d services", n), args: up},
+			{row: fmt.Sprintf("down, %d services", n), args: down},
 		}})
 	}
 	most := sizes[len(sizes)-1]
 	return append(all,
 		scenario{name: "all up", services: most, before: up, after: down, steps: []step{
-			{fmt.Sprintf("up again, nothing to do, %d services", most), up},
-			{fmt.Sprintf("ps, %d up", most), []string{"ps"}},
+			{row: fmt.Sprintf("up again, nothing to do, %d services", most), args: up},
+			{row: fmt.Sprintf("ps, %d up", most), args: []string{"ps"}},
 		}},
 		scenario{name: "one command", services: 1, before: up, after: down, steps: []step{
-			{"run --rm true", []string{"run", "--rm", "-T", "s1", "true"}},
-			{"exec true", []string{"exec", "-T", "s1", "true"}},
-			{"version", []string{"version"}},
+			{row: "run --rm true", args: []string{"run", "--rm", "-T", "s1", "true"}},
+			{row: "exec true", args: []string{"exec", "-T", "s1", "true"}},
+			{row: "config -q", args: []string{"config", "-q"}},
+			{row: "version", args: []string{"version"}},
+		}},
+		scenario{name: "logs", services: 1, file: writerFile, steps: []step{
+			{row: fmt.Sprintf("up a service that writes %d lines", writerLines), args: []string{"up", "s1"}},
+			{row: fmt.Sprintf("logs, %d lines", writerLines), args: []string{"logs", "--no-color"}},
+			{row: "logs --tail 100", args: []string{"logs", "--no-color", "--tail", "100"}},
+			{args: down},
+		}},
+		scenario{name: "published port", services: 1, file: serverFile, before: up, after: down, steps: []step{
+			{row: fmt.Sprintf("%d HTTP requests through 127.0.0.1", requests), call: throughPort},
+			{row: fmt.Sprintf("%d HTTP requests to the container's address", requests), call: direct},
 		}})
 }
 
@@ -69,7 +84,7 @@ func (b *bench) measure(ctx context.Context, s scenario) error {
 	dirs := make([]string, len(b.runners))
 	for i, r := range b.runners {
 		var err error
-		if dirs[i], err = project(b.dir, r, s.services); err != nil {
+		if dirs[i], err = project(b.dir, r, s); err != nil {
 			return err
 		}
 		if _, err := r.do(ctx, dirs[i], s.before); err != nil {
@@ -80,12 +95,13 @@ func (b *bench) measure(ctx context.Context, s scenario) error {
 	for _, st := range s.steps {
 		b.rows = append(b.rows, &row{name: st.row, times: make([][]time.Duration, len(b.runners))})
 	}
+	defer func() { b.rows = slices.DeleteFunc(b.rows, func(r *row) bool { return r.name == "" }) }()
 	for round := range b.repeats + 1 {
 		for turn := range b.runners {
 			i := (turn + round) % len(b.runners)
 			for k, st := range s.steps {
 				time.Sleep(idle)
-				took, err := b.runners[i].do(ctx, dirs[i], st.args)
+				took, err := b.runners[i].step(ctx, dirs[i], st)
 				if err != nil {
 					return err
 				}
@@ -102,6 +118,13 @@ func (b *bench) measure(ctx context.Context, s scenario) error {
 		}
 	}
 	return nil
+}
+
+func (r *runner) step(ctx context.Context, dir string, s step) (time.Duration, error) {
+	if s.call != nil {
+		return s.call(ctx, r, dir)
+	}
+	return r.do(ctx, dir, s.args)
 }
 
 func (r *runner) do(ctx context.Context, dir string, args []string) (time.Duration, error) {

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/davit-run/davit/tests/kernel"
 )
@@ -41,6 +42,18 @@ func (w *World) must(t *testing.T, args ...string) string {
 	out, err := w.Davit(args...)
 	must(t, err)
 	return out
+}
+
+// deadline waits until ok has no objection.
+func deadline(t *testing.T, ok func() error) {
+	t.Helper()
+	var err error
+	for over := time.Now().Add(10 * time.Second); time.Now().Before(over); time.Sleep(20 * time.Millisecond) {
+		if err = ok(); err == nil {
+			return
+		}
+	}
+	t.Error(err)
 }
 
 // lives tells every container's process, by name.

@@ -167,20 +167,30 @@ func (w *World) place1(cmd *exec.Cmd) {
 }
 
 // Davit runs a command and returns what it printed.
-func (w *World) Davit(args ...string) (string, error) {
+func (w *World) Davit(args ...string) (string, error) { return w.later(args...)() }
+
+// later starts a command from this goroutine's namespaces and returns what
+// waits for it.
+func (w *World) later(args ...string) func() (string, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	defer cancel()
 	cmd := w.command(ctx, args...)
-	var out bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &out
-	err := cmd.Run()
-	if ctx.Err() != nil {
-		err = ErrHangs
+	out := new(bytes.Buffer)
+	cmd.Stdout, cmd.Stderr = out, out
+	begun := cmd.Start()
+	return func() (string, error) {
+		defer cancel()
+		err := begun
+		if err == nil {
+			err = cmd.Wait()
+		}
+		if ctx.Err() != nil {
+			err = ErrHangs
+		}
+		if err != nil && !errors.Is(err, exec.ErrWaitDelay) {
+			return out.String(), fmt.Errorf("davit %s: %w\n%s", strings.Join(args, " "), err, out.String())
+		}
+		return out.String(), nil
 	}
-	if err != nil && !errors.Is(err, exec.ErrWaitDelay) {
-		return out.String(), fmt.Errorf("davit %s: %w\n%s", strings.Join(args, " "), err, out.String())
-	}
-	return out.String(), nil
 }
 
 // Residue says what is there that was not before; empty when all is clean.
@@ -188,17 +198,26 @@ func (w *World) Residue() ([]string, error) { return w.place().Wait(w.before) }
 
 // Process returns the pid of the project's anchor or keeper; 0: none.
 func (w *World) Process(kind string) int {
+	if all := w.processes(kind); len(all) > 0 {
+		return all[0]
+	}
+	return 0
+}
+
+func (w *World) count(kind string) int { return len(w.processes(kind)) }
+
+func (w *World) processes(kind string) (all []int) {
 	want := []byte("\x00" + kind + "\x00" + w.Layout().Data + "\x00" + w.Layout().Run + "\x00" + w.Project + "\x00")
 	dirs, _ := filepath.Glob("/proc/[0-9]*/cmdline")
 	for _, d := range dirs {
 		if b, err := os.ReadFile(d); err == nil && bytes.Contains(b, want) {
 			var pid int
 			if _, err := fmt.Sscanf(d, "/proc/%d/", &pid); err == nil {
-				return pid
+				all = append(all, pid)
 			}
 		}
 	}
-	return 0
+	return all
 }
 
 // States are the project's containers with their states, by name.
@@ -210,6 +229,9 @@ func (w *World) States() (map[string]engine.Snapshot, error) {
 	all := make(map[string]engine.Snapshot)
 	for _, id := range ids {
 		c, err := w.Layout().LoadContainer(w.Project, id)
+		if errors.Is(err, store.ErrNotFound) {
+			continue // begun, and never recorded
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -243,8 +265,10 @@ func (w *World) IsUp() error {
 			return fmt.Errorf("%s is recorded as running, and does not", n)
 		}
 	}
-	if len(all) != len(names) {
-		return fmt.Errorf("%d containers, want %d", len(all), len(names))
+	for n := range all {
+		if !slices.Contains(names, strings.TrimPrefix(n, w.Project+"-")) && !strings.Contains(n, "-run-") {
+			return fmt.Errorf("there is a container %s", n)
+		}
 	}
 	return w.answers()
 }

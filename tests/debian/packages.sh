@@ -22,6 +22,8 @@ need busybox-static test -x /usr/bin/busybox -o -x /bin/busybox
 need debootstrap test -x /usr/sbin/debootstrap
 need debian-archive-keyring test -e /usr/share/keyrings/debian-archive-keyring.gpg
 need strace command -v strace
+need docker-registry command -v docker-registry
+need skopeo command -v skopeo
 [ -n "$missing" ] || exit 0
 
 as=

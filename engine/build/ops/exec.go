@@ -297,12 +297,16 @@ func (r *run) mount(ctx context.Context, s *engine.RunStep, m *pb.Mount) error {
 		s.Mounts = append(s.Mounts, engine.StepMount{Type: "file", Target: m.Dest, Content: v, ReadOnly: true,
 			UID: int(m.SecretOpt.Uid), GID: int(m.SecretOpt.Gid), Mode: m.SecretOpt.Mode})
 	case pb.MountType_SSH:
-		socket := r.op.host.SSH[m.SSHOpt.ID]
+		id := m.SSHOpt.ID
+		if id == "" {
+			id = "default"
+		}
+		socket := r.op.host.SSH[id]
 		if socket == "" && m.SSHOpt.Optional {
 			return nil
 		}
 		if socket == "" {
-			return fmt.Errorf("no ssh agent %q; give one with --ssh", m.SSHOpt.ID)
+			return fmt.Errorf("no ssh agent %q; give one with --ssh", id)
 		}
 		path, err := r.forwardAgent(socket, m.SSHOpt)
 		if err != nil {

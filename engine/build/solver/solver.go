@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/moby/buildkit/client"
@@ -22,6 +23,8 @@ type Solver struct {
 	layout store.Layout
 	report func(*client.SolveStatus)
 	slots  chan struct{} // how many steps run at once
+
+	ran atomic.Int64
 
 	mu       sync.Mutex
 	vertices map[digest.Digest]*vertex
@@ -79,6 +82,9 @@ func (s *Solver) Solve(ctx context.Context, def *pb.Definition) (ops.Snapshot, e
 	}
 	return s.result(ctx, *last)
 }
+
+// Ran is how many steps were not found in the cache.
+func (s *Solver) Ran() int64 { return s.ran.Load() }
 
 // load adds the graph's vertices to those that are known, and announces the
 // new ones.
@@ -246,6 +252,7 @@ func (s *Solver) lookupOrRun(ctx context.Context, v *vertex, in []ops.Snapshot) 
 	if err != nil {
 		return nil, false, err
 	}
+	s.ran.Add(1)
 	for i := range out {
 		out[i].Key = ops.Hash(k.id, fmt.Sprint(i))
 	}

@@ -58,3 +58,6 @@ func Main() int {
 	fmt.Fprintln(os.Stderr, "compile filter:", err)
 	return 1
 }
+
+// hits is how many of this process's filters came out of the collection.
+func hits() int { return int(C.filter_hits()) }

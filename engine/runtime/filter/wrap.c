@@ -36,6 +36,7 @@ static struct {
 	size_t done;  // how many of its bytes have been done for real
 	int plain;    // something came that is not noted: no comparing any more
 	int recording;
+	int hits;             // filters that were known
 	const uint8_t *known; // the compiled programs
 	size_t known_n;
 } f;
@@ -273,8 +274,10 @@ static int seccomp_export_bpf_noted(const scmp_filter_ctx ctx, int fd)
 		return __real_seccomp_export_bpf(ctx, fd);
 	size_t size;
 	const uint8_t *program = known(&size);
-	if (program != NULL)
+	if (program != NULL) {
+		f.hits++;
 		return write_all(fd, program, size);
+	}
 	int rc = catch_up();
 	if (rc != 0)
 		return rc;
@@ -290,6 +293,8 @@ void filter_know(const void *programs, size_t n)
 }
 
 void filter_record(void) { f.recording = 1; }
+
+int filter_hits(void) { return f.hits; }
 
 int __wrap_seccomp_arch_add(scmp_filter_ctx ctx, uint32_t arch)
 {

@@ -10,3 +10,6 @@ void filter_know(const void *programs, size_t n);
 
 // filter_record has the next filter be written out instead of loaded.
 void filter_record(void);
+
+// filter_hits is how many filters came out of the collection.
+int filter_hits(void);

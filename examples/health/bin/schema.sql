@@ -1,0 +1,1 @@
+create table if not exists jobs (id serial primary key, done timestamptz not null default now());

@@ -1,0 +1,28 @@
+package reconcile
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/davit-run/davit/engine"
+)
+
+// What it takes to plan a project from nothing.
+func BenchmarkPlan(b *testing.B) {
+	for _, n := range []int{1, 10, 50, 200, 1000} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			d := Desired{Project: "p"}
+			for i := range n {
+				s := fmt.Sprintf("s%d", i)
+				d.Services = append(d.Services, s)
+				d.Containers = append(d.Containers, Container{Name: "p-" + s + "-1", Service: s, Number: 1,
+					Spec: engine.Spec{Image: "busybox", Command: []string{"sleep", "3600"}}})
+			}
+			for b.Loop() {
+				if steps := Plan(d, Actual{}, Options{}); len(steps) < n {
+					b.Fatal(len(steps))
+				}
+			}
+		})
+	}
+}

@@ -1,0 +1,74 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"strings"
+	"time"
+)
+
+const (
+	writerLines = 200_000
+	requests    = 500
+	firstPort   = 18080 // of the first runner; they are up at the same time
+)
+
+var (
+	writerFile = fmt.Sprintf("services:\n  s1: {image: busybox, command: [seq, '%d']}\n", writerLines)
+	serverFile = "services:\n  s1: {image: busybox, command: [httpd, -f, -p, '80', -h, /etc], stop_signal: SIGKILL, ports: ['127.0.0.1:PORT:80']}\n"
+)
+
+// throughPort asks the published port.
+func throughPort(ctx context.Context, r *runner, _ string) (time.Duration, error) {
+	return ask(ctx, fmt.Sprintf("http://127.0.0.1:%d/passwd", r.port))
+}
+
+// direct asks the container itself: what stands between is the kernel's bridge
+// alone.
+func direct(ctx context.Context, r *runner, dir string) (time.Duration, error) {
+	cmd := exec.CommandContext(ctx, r.words[0], append(r.words[1:len(r.words):len(r.words)], "exec", "-T", "s1", "hostname", "-i")...)
+	cmd.Dir, cmd.Env, cmd.Stderr = dir, r.env, os.Stderr
+	out, err := cmd.Output()
+	if err != nil {
+		return 0, fmt.Errorf("the container's address: %w", err)
+	}
+	return ask(ctx, "http://"+strings.Fields(string(out))[0]+"/passwd")
+}
+
+// ask makes the requests one after the other, each over a connection of its
+// own, once the server answers at all.
+func ask(ctx context.Context, url string) (time.Duration, error) {
+	client := http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+	get := func() error {
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+		if err != nil {
+			return err
+		}
+		reply, err := client.Do(req)
+		if err != nil {
+			return err
+		}
+		defer reply.Body.Close()
+		_, err = io.Copy(io.Discard, reply.Body)
+		return err
+	}
+	for deadline := time.Now().Add(5 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+		if err := get(); err == nil {
+			break
+		} else if time.Now().After(deadline) {
+			return 0, errors.Join(errors.New("nobody answers"), err)
+		}
+	}
+	start := time.Now()
+	for range requests {
+		if err := get(); err != nil {
+			return 0, err
+		}
+	}
+	return time.Since(start), nil
+}
