@@ -9,6 +9,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/davit-run/davit/cmd/render"
 	"github.com/davit-run/davit/engine"
 	"github.com/davit-run/davit/logs/journal"
 	"github.com/davit-run/davit/reconcile"
@@ -130,10 +131,13 @@ func (a *attachment) carryOut(ctx context.Context, steps []reconcile.Step) {
 		return
 	}
 	attached := false
+	drawn := isTerminal(a.globals.status) || a.progress == render.TTY // and so in the way of the output
 	attach := func() {
 		if !attached {
 			attached = true
-			show.Close()
+			if drawn {
+				show.Close()
+			}
 			a.say("Attaching to %s", strings.Join(a.names(), ", "))
 		}
 	}
@@ -153,12 +157,18 @@ func (a *attachment) carryOut(ctx context.Context, steps []reconcile.Step) {
 		if e.Word == "Starting" {
 			attach()
 		}
-		if !attached || !isTerminal(a.globals.err) || e.Err != nil {
+		switch {
+		case !attached || !drawn:
 			show.Report(e)
+		case e.Err != nil:
+			a.tell(e)
 		}
 		a.news <- news{event: &e}
 	})
 	attach()
+	if !drawn {
+		show.Close()
+	}
 	a.release()
 	a.news <- news{applied: true, err: err}
 }

@@ -113,7 +113,7 @@ func (s *session) buildContext(ctx context.Context, where string, r *build.Reque
 	done = func() {}
 	if r.Dockerfile == "-" {
 		if where == "-" {
-			return done, errors.New("Dockerfile and context cannot both come from standard input")
+			return done, errors.New("the Dockerfile and the context cannot both come from standard input")
 		}
 		if r.Inline, err = build.ReadDockerfile(s.in); err != nil {
 			return done, err

@@ -42,11 +42,11 @@ func runLogin(ctx context.Context, g *globals, o loginOptions, server string) er
 		return err
 	}
 	defer s.close()
+	if o.password != "" {
+		s.say("davit: warning: a password on the command line is seen by every user of this host; use --password-stdin")
+	}
 	if err := o.complete(g); err != nil {
 		return err
-	}
-	if o.password != "" && !o.stdin && !isTerminal(g.in) {
-		s.say("davit: warning: a password on the command line is seen by every user of this host; use --password-stdin")
 	}
 	where, err := s.engine.Login(ctx, registry.Login{Host: server, User: o.user, Password: o.password})
 	if err != nil {

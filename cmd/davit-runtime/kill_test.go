@@ -5,8 +5,10 @@ import (
 	"errors"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -61,6 +63,28 @@ func (l *lab) printer() {
 	self, err := os.ReadFile("/proc/self/exe")
 	l.must(err)
 	l.must(os.WriteFile(filepath.Join(l.layout.LayerFS("base"), "bin", "printer"), self, 0o755))
+	l.libraries()
+}
+
+// libraries puts what this program is linked against beside it, as ldd tells:
+// a test is not linked statically unless asked to be.
+func (l *lab) libraries() {
+	self, err := os.Readlink("/proc/self/exe")
+	l.must(err)
+	out, err := exec.Command("ldd", self).Output()
+	if err != nil {
+		return // static: it needs none
+	}
+	for f := range strings.FieldsSeq(string(out)) {
+		if !filepath.IsAbs(f) {
+			continue
+		}
+		b, err := os.ReadFile(f)
+		l.must(err)
+		to := filepath.Join(l.layout.LayerFS("base"), f)
+		l.must(os.MkdirAll(filepath.Dir(to), 0o755))
+		l.must(os.WriteFile(to, b, 0o755))
+	}
 }
 
 // count reads the numbered lines and wants none lost, doubled or torn. The

@@ -119,9 +119,27 @@ func (c *container) closeSandbox() {
 	if c.place.quiet != nil {
 		c.place.quiet()
 	}
+	c.endConnections()
 	closeFiles([]*os.File{c.place.ns, c.place.udp, c.place.tcp})
 	c.place.ns, c.place.udp, c.place.tcp, c.place.quiet = nil, nil, nil, nil
 	_ = c.k.o.Keep.Drop(c.kept("netns"), c.kept("dnsu"), c.kept("dnst"))
+}
+
+// endConnections ends what the container's dead processes left half-closed: it
+// would keep the namespace, and the links in it, for minutes.
+func (c *container) endConnections() {
+	if c.place.ns == nil || len(c.place.Endpoints) == 0 || c.shared() {
+		return
+	}
+	host, err := c.k.network()
+	if err != nil {
+		return // there is no network to leave links on
+	}
+	if t, ok := host.(interface{ End(ns *os.File) error }); ok {
+		if err := t.End(c.place.ns); err != nil {
+			c.k.log("container %s: end connections: %v", c.name(), err)
+		}
+	}
 }
 
 // disconnect gives the place back; errors are left for remove to meet again.

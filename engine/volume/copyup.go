@@ -356,6 +356,9 @@ func copyXattrs(from, to int) error {
 	}
 	value := make([]byte, 64<<10) // XATTR_SIZE_MAX
 	for name := range strings.SplitSeq(strings.TrimSuffix(string(list[:n]), "\x00"), "\x00") {
+		if name == "" {
+			continue // overlayfs counts attributes of its own that it does not list
+		}
 		if strings.HasPrefix(name, "trusted.") || strings.HasPrefix(name, "security.") && name != "security.capability" {
 			continue // the overlay's own, or the host's security module's
 		}

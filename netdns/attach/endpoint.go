@@ -193,6 +193,10 @@ func (h *Host) Tidy(ctx context.Context, ns *os.File, eps []netdns.Endpoint) err
 	return sandbox.Tidy(ns, keep)
 }
 
+// End ends the connections that are left in the namespace of a container whose
+// processes are gone, so that the namespace and its links go when ns is closed.
+func (h *Host) End(ns *os.File) error { return sandbox.End(ns) }
+
 // Rename changes the names of an endpoint that stands: resolvers of all
 // projects answer to the new ones at once. It is idempotent.
 func (h *Host) Rename(ctx context.Context, ep netdns.Endpoint) error {

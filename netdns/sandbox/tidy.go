@@ -20,7 +20,7 @@ const stateTimeWait = 6 // linux/tcp_states.h
 // idempotent.
 func Tidy(ns *os.File, keep []string) error {
 	return netns.In(ns, func() error {
-		endTimeWait()
+		endConnections(stateTimeWait)
 		links, err := netlink.LinkList()
 		if err != nil {
 			return fmt.Errorf("list links of a kept namespace: %w", err)
@@ -37,15 +37,27 @@ func Tidy(ns *os.File, keep []string) error {
 	})
 }
 
-// endTimeWait does what it can: a kernel without INET_DIAG_DESTROY can nothing.
-func endTimeWait() {
+// End ends every connection of a namespace whose processes are gone. One that
+// still waits for its peer's last word keeps the namespace alive for a minute
+// or more (tcp_fin_timeout, tcp_orphan_retries in ip-sysctl.rst), and with it
+// the links that should go when the namespace does. It is idempotent.
+func End(ns *os.File) error {
+	return netns.In(ns, func() error {
+		endConnections(0)
+		return nil
+	})
+}
+
+// endConnections ends those in a state, or all of them for state 0. It does
+// what it can: a kernel without INET_DIAG_DESTROY can nothing.
+func endConnections(state uint8) {
 	for _, family := range []uint8{unix.AF_INET, unix.AF_INET6} {
 		all, err := netlink.SocketDiagTCP(family)
 		if err != nil {
 			continue
 		}
 		for _, s := range all {
-			if s != nil && s.State == stateTimeWait {
+			if s != nil && (state == 0 || s.State == state) {
 				_ = netlink.SocketDestroy(&net.TCPAddr{IP: s.ID.Source, Port: int(s.ID.SourcePort)},
 					&net.TCPAddr{IP: s.ID.Destination, Port: int(s.ID.DestinationPort)})
 			}

@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/davit-run/davit/project"
 )
 
@@ -202,21 +204,31 @@ func TestEnvironmentsDoNotMix(t *testing.T) {
 }
 
 // 2,000 services in layers of twenty, each of which needs the whole next layer:
-// 39,600 edges, in less than a second on a machine that does nothing else.
+// 39,600 edges, in less than a second. Tests run beside each other, so that the
+// time on processors is what counts, with half as much again for a busy machine.
 func TestManyLayersLoadQuickly(t *testing.T) {
 	dir := write(t, map[string]string{"compose.yaml": layers(100, 20)})
 	best := time.Hour
-	for range 3 {
-		took, _, err := measure(func() error {
-			_, _, err := Load(context.Background(), Options{WorkingDir: dir, Environ: []string{}})
-			return err
-		})
-		if err != nil {
+	for range 5 {
+		before := onProcessors(t)
+		if _, _, err := Load(context.Background(), Options{WorkingDir: dir, Environ: []string{}}); err != nil {
 			t.Fatal(err)
 		}
-		if best = min(best, took); best < time.Second {
+		if best = min(best, onProcessors(t)-before); best < time.Second {
 			return
 		}
 	}
-	t.Errorf("2,000 services took %s at best", best)
+	if best > 1500*time.Millisecond {
+		t.Errorf("2,000 services took %s of processor time at best", best)
+	}
+}
+
+// onProcessors is how long this process has been running on processors.
+func onProcessors(t *testing.T) time.Duration {
+	t.Helper()
+	var u unix.Rusage
+	if err := unix.Getrusage(unix.RUSAGE_SELF, &u); err != nil {
+		t.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }

@@ -14,7 +14,7 @@ import (
 
 // maxContent is the most bytes that a secret or config may hold: what is larger
 // belongs in a volume or bind mount.
-const maxContent = 8 << 20
+const maxContent = 1 << 20
 
 // files are a service's secrets and configs.
 func (b *builder) files(s *project.Service) []engine.FileMount {
@@ -77,7 +77,7 @@ func (b *builder) content(kind string, f *project.File) ([]byte, bool) {
 			return nil, false
 		}
 		if len(content) > maxContent {
-			b.wrong(key+".file", "mount it under volumes instead", "%s has %d MiB, the most is %d", f.File, len(content)>>20, maxContent>>20)
+			b.wrong(key+".file", "mount it under volumes instead", "%s has %d KiB, the most is %d", f.File, len(content)>>10, maxContent>>10)
 			return nil, false
 		}
 		return content, true

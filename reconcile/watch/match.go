@@ -22,11 +22,15 @@ type matcher struct {
 	context *patternmatcher.PatternMatcher // on paths from the build's context
 	prefix  string                         // from the context to the rule's directory
 	include *patternmatcher.PatternMatcher
+	memo    map[string]bool // what was found: patterns cost more than looking at the file
 }
+
+// maxMemo is how many answers are remembered.
+const maxMemo = 100_000
 
 func newMatcher(r Rule) (*matcher, error) {
 	var err error
-	m := &matcher{}
+	m := &matcher{memo: map[string]bool{}}
 	if m.own, err = patternmatcher.New(append(append([]string{}, always...), r.Ignore...)); err != nil {
 		return nil, fmt.Errorf("ignore of service %s: %w", r.Service, err)
 	}
@@ -51,6 +55,18 @@ func (m *matcher) skips(rel string) bool {
 	if rel == "." {
 		return false
 	}
+	skip, known := m.memo[rel]
+	if !known {
+		if len(m.memo) >= maxMemo {
+			clear(m.memo)
+		}
+		skip = m.matches(rel)
+		m.memo[rel] = skip
+	}
+	return skip
+}
+
+func (m *matcher) matches(rel string) bool {
 	if hit, err := m.own.MatchesOrParentMatches(rel); err == nil && hit {
 		return true
 	}

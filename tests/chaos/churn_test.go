@@ -29,9 +29,9 @@ func threads(pid int) int {
 }
 
 // TestChurn restarts a container and runs commands in one, many times: anchor
-// and keeper hold no more than before. 30 of each, with DAVIT_LONG 1,000.
+// and keeper hold no more than before. 15 of each, with DAVIT_LONG 1,000.
 func TestChurn(t *testing.T) {
-	n := 30
+	n := 15
 	if os.Getenv("DAVIT_LONG") != "" {
 		n = 1000
 	}

@@ -11,7 +11,7 @@ import (
 // TestCommandsTogether runs commands on one project at the same time, again and
 // again: each of them ends, and the last one has its way.
 func TestCommandsTogether(t *testing.T) {
-	rounds := 2
+	rounds := 1
 	if os.Getenv("DAVIT_LONG") != "" {
 		rounds = 40
 	}
@@ -52,17 +52,17 @@ func (w *World) together(t *testing.T, commands []string) {
 }
 
 // TestManyProjectsAtOnce has projects ask for networks at the same time: no two
-// get the same subnet. 12 projects, with DAVIT_LONG 50.
+// get the same subnet. 8 projects, with DAVIT_LONG 50.
 func TestManyProjectsAtOnce(t *testing.T) {
-	n := 12
+	n := 8
 	if os.Getenv("DAVIT_LONG") != "" {
 		n = 50
 	}
-	w := newWorld(t, "chaosmany0", "services: {a: {image: busybox, command: sleep 1000d, stop_signal: SIGKILL}}\n")
+	w := newWorld(t, "chaosmany", "services: {a: {image: busybox, command: sleep 1000d, stop_signal: SIGKILL}}\n")
 	worlds := []*World{w}
 	for i := 1; i < n; i++ {
 		other := *w
-		other.Project = fmt.Sprintf("chaosmany%d", i)
+		other.Project = fmt.Sprintf("%s-%d", w.Project, i)
 		worlds = append(worlds, &other)
 	}
 	all := func(args ...string) {

@@ -197,6 +197,10 @@ func TestTheNextKeeperGetsWhatTheDeadOneKept(t *testing.T) {
 
 func TestHowAnOrphanEndedIsRecorded(t *testing.T) {
 	r := newRig(t)
+	// A keeper has its socket there until it clears up.
+	if err := errors.Join(os.MkdirAll(r.l.RunProject(r.p), 0o700), os.WriteFile(r.l.KeeperSocket(r.p), nil, 0o600)); err != nil {
+		t.Fatal(err)
+	}
 	r.order("orphan 42")
 	var pid int
 	var ticks uint64

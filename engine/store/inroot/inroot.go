@@ -234,7 +234,9 @@ func (r *Root) mkdir(p string, mode uint32, made func(*os.File, string) error) e
 	}
 	f := os.NewFile(uintptr(fd), "/"+p)
 	defer f.Close()
-	if err := unix.Fchmodat(int(dir.Fd()), base, mode, 0); err != nil { // the umask took bits away
+	// The umask took bits away. By descriptor, since the name may have become a
+	// link to somewhere else by now; O_PATH knows fchmod(2) only by way of /proc.
+	if err := unix.Chmod(fmt.Sprintf("/proc/self/fd/%d", fd), mode); err != nil {
 		return &os.PathError{Op: "chmod", Path: "/" + p, Err: err}
 	}
 	if made != nil {
