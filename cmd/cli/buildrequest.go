@@ -8,6 +8,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"reflect"
 	"runtime"
 	"slices"
 	"strings"
@@ -158,6 +159,22 @@ func (h *host) serviceContexts(ctx context.Context, r *build.Request, chain []st
 	return nil
 }
 
+// labelled is the service that an image is labelled with: of those that are
+// built alike, and so share one image, the first by name, whichever is built.
+func (h *host) labelled(svc *project.Service) string {
+	alike := func(b project.Build) project.Build {
+		b.Tags, b.CacheFrom, b.CacheTo, b.SBOM, b.Provenance = nil, nil, nil, "", ""
+		return b
+	}
+	first, want := svc.Name, alike(*svc.Build)
+	for name, other := range h.session.project.AllServices() {
+		if name < first && other.Build != nil && other.Platform == svc.Platform && reflect.DeepEqual(alike(*other.Build), want) {
+			first = name
+		}
+	}
+	return first
+}
+
 // request is a build section as the builder takes it, with the flags of build
 // over it.
 func (h *host) request(svc *project.Service) (build.Request, error) {
@@ -180,7 +197,7 @@ func (h *host) request(svc *project.Service) (build.Request, error) {
 	for k, v := range b.Labels {
 		r.Labels[k] = v
 	}
-	r.Labels[labelProject], r.Labels[labelService], r.Labels[labelVersion] = h.session.name, svc.Name, ComposeVersion
+	r.Labels[labelProject], r.Labels[labelService], r.Labels[labelVersion] = h.session.name, h.labelled(svc), ComposeVersion
 	h.buildArgs(b, r.Args)
 	for host, addresses := range b.ExtraHosts {
 		for _, a := range addresses {

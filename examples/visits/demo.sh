@@ -29,8 +29,8 @@ visit() {
 	fi
 }
 
-say davit up -d
-"$davit" up -d
+say davit up -d --build
+"$davit" up -d --build
 
 # The page answers once Node listens and Redis has read its file.
 tries=0
@@ -71,6 +71,8 @@ cat <<END
 It runs. To go on, in $(pwd):
   $with logs -f              what it prints
   $with exec redis redis-cli get visits
+  edit web/server.js, then:
+  $with up -d --build        builds what changed, and replaces the web service
   $with down                 stops it; the count stays
   $with down -v              stops it and forgets the count
 END
