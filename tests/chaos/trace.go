@@ -172,7 +172,12 @@ func attach(pid int, options []string) (stop func(), err error) {
 			}
 		}
 	}()
+	// strace that attaches while the victim forks may leave the child stopped
+	// for good (seen with 6.1: the parent waits in vfork, strace in wait4). Its
+	// own end sets everybody free, and a davit that hangs by itself still does.
+	free := time.AfterFunc(patience/4, func() { _ = cmd.Process.Kill() })
 	return func() {
+		free.Stop()
 		_ = cmd.Process.Signal(unix.SIGINT)
 		done := make(chan struct{})
 		go func() { _ = cmd.Wait(); close(done) }()
