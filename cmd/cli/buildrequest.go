@@ -81,9 +81,33 @@ func (h *host) buildService(ctx context.Context, name, ref string, chain []strin
 	if slices.Contains(chain, name) {
 		return fmt.Errorf("services %s need each other's images as build contexts", strings.Join(append(chain, name), " -> "))
 	}
+	// Before anything waits: two builds that wait for each other would for good.
+	if circle := h.contextCircle(name, nil); circle != nil {
+		return fmt.Errorf("services %s need each other's images as build contexts", strings.Join(circle, " -> "))
+	}
 	r := h.built.service(name)
 	r.once.Do(func() { r.err = h.buildOnce(ctx, name, ref, append(slices.Clone(chain), name)) })
 	return r.err
+}
+
+// contextCircle is the way from a service by its build contexts to one that was
+// on the way already; nil when there is none.
+func (h *host) contextCircle(name string, way []string) []string {
+	if slices.Contains(way, name) {
+		return append(way, name)
+	}
+	svc, err := h.session.project.Service(name)
+	if err != nil || svc.Build == nil {
+		return nil
+	}
+	for _, where := range svc.Build.AdditionalContexts {
+		if next, ok := strings.CutPrefix(where, "service:"); ok {
+			if circle := h.contextCircle(next, append(slices.Clone(way), name)); circle != nil {
+				return circle
+			}
+		}
+	}
+	return nil
 }
 
 func (h *host) buildOnce(ctx context.Context, name, ref string, chain []string) error {
