@@ -38,7 +38,7 @@ func stepMain(args []string) int {
 	case "clean":
 		err = n.clean()
 	case "settle":
-		err = layer.Open(n.layout).Settle(context.Background())
+		err = layer.Open(n.layout).Settle()
 	default:
 		return usage()
 	}

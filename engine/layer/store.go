@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -126,27 +127,33 @@ func (s *Store) Claim(ctx context.Context, id string) (*store.Lock, error) {
 
 // Settle waits until every layer of this boot has reached the disk, and
 // records that. It is the background half of Draft.Commit.
-func (s *Store) Settle(ctx context.Context) error {
-	all, err := s.List()
+func (s *Store) Settle() error {
+	arrived, err := s.Flush()
 	if err != nil {
 		return err
 	}
-	var unsynced []Meta
-	for _, m := range all {
-		if m.BootID != "" {
-			unsynced = append(unsynced, m)
-		}
+	return s.RecordSettled(arrived)
+}
+
+// Flush waits until every layer of this boot has reached the disk, and returns
+// those of which that is not recorded yet. It writes no file of its own: a
+// process may end in the middle of it and leaves nothing.
+func (s *Store) Flush() ([]Meta, error) {
+	all, err := s.List()
+	if err != nil {
+		return nil, err
 	}
+	unsynced := slices.DeleteFunc(all, func(m Meta) bool { return m.BootID == "" })
 	if len(unsynced) == 0 {
-		return nil
+		return nil, nil
 	}
-	if err := syncfs(s.layout.Layers()); err != nil {
-		return err
-	}
-	for _, m := range unsynced {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
+	return unsynced, syncfs(s.layout.Layers())
+}
+
+// RecordSettled notes that layers have reached the disk: from then on another
+// boot believes them too. A layer that was removed meanwhile is passed over.
+func (s *Store) RecordSettled(arrived []Meta) error {
+	for _, m := range arrived {
 		m.BootID = ""
 		if err := store.WriteUnsynced(s.metaPath(m.ID), m); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return fmt.Errorf("settle layer %s: %w", m.ID, err)

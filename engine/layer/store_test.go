@@ -47,7 +47,7 @@ func TestDraftBecomesLayer(t *testing.T) {
 	if n, err := s.Size("abcd"); n != 5 || err != nil {
 		t.Errorf("size %d (%v), want 5", n, err)
 	}
-	if err := s.Settle(t.Context()); err != nil {
+	if err := s.Settle(); err != nil {
 		t.Fatal(err)
 	}
 	if m, err = s.Meta("abcd"); err != nil || m.BootID != "" {

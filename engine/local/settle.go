@@ -1,7 +1,6 @@
 package local
 
 import (
-	"context"
 	"sync"
 
 	"github.com/davit-run/davit/engine/build"
@@ -15,6 +14,7 @@ type settling struct {
 	mu     sync.Mutex
 	busy   int  // builds whose layers are on their way
 	failed bool // they may not have arrived
+	left   bool // to another process, as this one ends
 }
 
 // toDisk begins it for what has been built by now.
@@ -23,9 +23,16 @@ func (e *Engine) toDisk() {
 	e.settling.busy++
 	e.settling.mu.Unlock()
 	go func() {
-		err := e.images.Layers().Settle(context.Background())
+		layers := e.images.Layers()
+		arrived, err := layers.Flush()
 		e.settling.mu.Lock()
 		defer e.settling.mu.Unlock()
+		if e.settling.left {
+			return // the process may end at any moment: no record is begun
+		}
+		if err == nil {
+			err = layers.RecordSettled(arrived)
+		}
 		e.settling.busy--
 		e.settling.failed = e.settling.failed || err != nil
 	}()
@@ -36,6 +43,7 @@ func (e *Engine) toDisk() {
 func (e *Engine) settleLater() error {
 	e.settling.mu.Lock()
 	defer e.settling.mu.Unlock()
+	e.settling.left = true
 	if e.settling.busy == 0 && !e.settling.failed {
 		return nil
 	}
