@@ -76,8 +76,12 @@ func loadModel(ctx context.Context, o Options) (*loaded, map[string]any, error) 
 	if err := l.prepare(); err != nil {
 		return l, nil, err
 	}
+	details := l.details()
+	// The library fills variables without a value, and the text of secrets,
+	// from the environment even where it does not interpolate.
+	details.Environment = types.Mapping{}
 	model, err := quietly(l, func() (map[string]any, error) {
-		return loader.LoadModelWithContext(ctx, l.details(), l.options)
+		return loader.LoadModelWithContext(ctx, details, l.options)
 	})
 	if err != nil {
 		return l, nil, l.explain(err)
