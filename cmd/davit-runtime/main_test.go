@@ -23,6 +23,7 @@ import (
 	"github.com/davit-run/davit/engine/keeper/wire"
 	"github.com/davit-run/davit/engine/store"
 	"github.com/davit-run/davit/logs/journal"
+	"github.com/davit-run/davit/tests/kernel"
 )
 
 // TestMain lets the test binary stand in for davit-runtime: a link of that
@@ -192,17 +193,9 @@ func (l *lab) down() {
 // processes are those of this lab's anchor and keeper.
 func (l *lab) processes() map[string]int {
 	found := make(map[string]int)
-	entries, _ := os.ReadDir("/proc")
-	for _, e := range entries {
-		b, err := os.ReadFile("/proc/" + e.Name() + "/cmdline")
-		if err != nil {
-			continue
-		}
-		args := strings.Split(string(b), "\x00")
-		if len(args) > 4 && args[2] == l.layout.Data && args[4] == l.project {
-			var pid int
-			fmt.Sscan(e.Name(), &pid)
-			found[args[1]] = pid
+	for _, kind := range []string{"anchor", "keeper"} {
+		for _, pid := range kernel.Pids(kind, l.layout.Data, l.layout.Run, l.project) {
+			found[kind] = pid
 		}
 	}
 	return found

@@ -207,18 +207,8 @@ func (w *World) Process(kind string) int {
 
 func (w *World) count(kind string) int { return len(w.processes(kind)) }
 
-func (w *World) processes(kind string) (all []int) {
-	want := []byte("\x00" + kind + "\x00" + w.Layout().Data + "\x00" + w.Layout().Run + "\x00" + w.Project + "\x00")
-	dirs, _ := filepath.Glob("/proc/[0-9]*/cmdline")
-	for _, d := range dirs {
-		if b, err := os.ReadFile(d); err == nil && bytes.Contains(b, want) {
-			var pid int
-			if _, err := fmt.Sscanf(d, "/proc/%d/", &pid); err == nil {
-				all = append(all, pid)
-			}
-		}
-	}
-	return all
+func (w *World) processes(kind string) []int {
+	return kernel.Pids(kind, w.Layout().Data, w.Layout().Run, w.Project)
 }
 
 // States are the project's containers with their states, by name.

@@ -149,8 +149,8 @@ func (a *anchor) inherit(kept []string) {
 
 func (a *anchor) loop() int {
 	child := make(chan os.Signal, 1)
-	signal.Notify(child, unix.SIGCHLD)
 	child <- unix.SIGCHLD // for those who ended before, under another program
+	signal.Notify(child, unix.SIGCHLD)
 	again := a.start()
 	a.groups = enter(a.project, os.Getpid(), a.keeper)
 	for {

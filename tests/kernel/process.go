@@ -1,0 +1,41 @@
+package kernel
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// Pids are the processes that were run with these arguments first, whatever
+// the program. A child that was forked and has not called execve(2) yet wears
+// its parent's arguments, and is none of them.
+func Pids(args ...string) (all []int) {
+	want := []byte("\x00" + strings.Join(args, "\x00") + "\x00")
+	dirs, _ := filepath.Glob("/proc/[0-9]*")
+	for _, dir := range dirs {
+		own, err := os.ReadFile(dir + "/cmdline")
+		_, rest, _ := bytes.Cut(own, []byte{0})
+		if err != nil || !bytes.HasPrefix(rest, want[1:]) {
+			continue
+		}
+		var pid int
+		if _, err := fmt.Sscanf(dir, "/proc/%d", &pid); err == nil && !forked(dir, own) {
+			all = append(all, pid)
+		}
+	}
+	return all
+}
+
+// forked tells a process whose parent has the very same arguments, or that has
+// gone since they were read.
+func forked(dir string, own []byte) bool {
+	stat, err := os.ReadFile(dir + "/stat")
+	if err != nil {
+		return true
+	}
+	f := bytes.Fields(stat[bytes.LastIndexByte(stat, ')')+1:])
+	parents, err := os.ReadFile(fmt.Sprintf("/proc/%s/cmdline", f[1]))
+	return err == nil && bytes.Equal(parents, own)
+}
