@@ -64,7 +64,11 @@ func keep(layout store.Layout, project string) int {
 		Log:      say,
 	})
 	switch {
-	case err == nil, errors.Is(err, keeper.ErrServed):
+	case err == nil:
+		fds.ready(nil)
+		leaveFor(conn, project)
+		return 0
+	case errors.Is(err, keeper.ErrServed) && strangerTo(kept):
 		fds.ready(err)
 		return 0
 	case errors.Is(err, keeper.ErrAnchorLost):
@@ -78,6 +82,28 @@ func keep(layout store.Layout, project string) int {
 	}
 	fds.ready(err)
 	return 1
+}
+
+// strangerTo tells a keeper to whom nothing was handed but what whoever started
+// its anchor passed: the project is another anchor's. To one that was handed
+// pipes and sockets the project belongs, whoever holds the lock just now, and
+// its anchor must not leave with them.
+func strangerTo(kept map[string]*os.File) bool {
+	for name := range kept {
+		if name != anchor.Ready && name != anchor.HostMounts {
+			return false
+		}
+	}
+	return true
+}
+
+// leaveFor does what an anchor does last, for one that has died meanwhile.
+func leaveFor(conn *anchor.Conn, project string) {
+	select {
+	case <-conn.Lost():
+		anchor.Leave(project)
+	default:
+	}
 }
 
 func openNetwork(layout store.Layout) (keeper.Network, error) {

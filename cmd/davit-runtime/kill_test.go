@@ -15,7 +15,9 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/davit-run/davit/engine"
+	"github.com/davit-run/davit/engine/keeper/anchor"
 	"github.com/davit-run/davit/engine/keeper/wire"
+	"github.com/davit-run/davit/engine/store"
 	"github.com/davit-run/davit/logs/journal"
 )
 
@@ -141,5 +143,33 @@ func printMain(rate int, stop <-chan os.Signal) int {
 		if _, err := os.Stdout.Write(b); err != nil {
 			return 1
 		}
+	}
+}
+
+func TestAKeeperToWhomPipesWereHandedNeverGivesTheProjectUp(t *testing.T) {
+	none := map[string]*os.File{anchor.Ready: nil, anchor.HostMounts: nil}
+	some := map[string]*os.File{anchor.HostMounts: nil, "c/1/stdout": nil}
+	if !strangerTo(nil) || !strangerTo(none) || strangerTo(some) {
+		t.Errorf("stranger: %v %v %v", strangerTo(nil), strangerTo(none), strangerTo(some))
+	}
+	if os.Getenv("DAVIT_LONG") == "" {
+		return // what follows takes as long as a keeper is patient
+	}
+	l := newLab(t)
+	c := l.create("a", "sleep 1000")
+	pid := l.do(wire.OpStart, c).State.PID
+	before := l.processes()
+	l.must(unix.Kill(before["keeper"], unix.SIGKILL))
+	lock, err := store.Acquire(l.ctx, l.layout.KeeperLock(l.project))
+	l.must(err)
+	next := 0
+	l.eventually("a keeper waits", func() bool { next = l.processes()["keeper"]; return next != 0 && next != before["keeper"] })
+	l.eventually("its patience is at an end", func() bool { return unix.Kill(next, 0) != nil })
+	lock.Release()
+	if r, err := l.call(wire.Request{Op: wire.OpStatus, ID: c.ID}); err != nil || r.Error != "" {
+		t.Fatal(r, err)
+	}
+	if s := l.state(c); s.Status != engine.Running || s.PID != pid || l.processes()["anchor"] != before["anchor"] {
+		t.Errorf("state %+v, was process %d; anchor and keeper %v, were %v", s, pid, l.processes(), before)
 	}
 }

@@ -236,6 +236,10 @@ func (k *Keeper) clear(l *net.UnixListener, lock *store.Lock) {
 	for _, dir := range []string{k.o.Layout.RuntimeState(k.o.Project), filepath.Join(run, "rootfs")} {
 		_ = os.Remove(dir) // only when empty
 	}
+	if err := k.o.Keep.Over(); err != nil {
+		k.log("%v", err) // it is dead, and the caller leaves in its place
+	}
+	_ = os.Remove(k.o.Layout.AnchorLock(k.o.Project))
 	if start, err := store.TryAcquire(filepath.Join(run, "start.lock")); err == nil {
 		start.ReleaseRemove()
 	}

@@ -104,4 +104,6 @@ type Keep interface {
 	Drop(prefixes ...string) error
 	// Replace makes program what anchor and keeper run once this keeper ends.
 	Replace(program *os.File) error
+	// Over ends the anchor with this keeper, however that ends.
+	Over() error
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/davit-run/davit/engine"
 	"github.com/davit-run/davit/engine/image"
+	"github.com/davit-run/davit/engine/keeper/anchor"
 	"github.com/davit-run/davit/engine/keeper/wire"
 	"github.com/davit-run/davit/engine/store"
 	"github.com/davit-run/davit/engine/volume"
@@ -253,11 +254,14 @@ func (e *Engine) Shutdown(ctx context.Context, project string) error {
 // forget waits until keeper and anchor are gone, and removes the project's
 // folders when no container is left in them.
 func (e *Engine) forget(ctx context.Context, project string) error {
-	lock, err := store.Acquire(ctx, e.layout.KeeperLock(project))
-	if err != nil {
-		return fmt.Errorf("keeper of project %s does not end: %w", project, err)
+	// The anchor first: while it lives, another keeper may come.
+	for _, path := range []string{e.layout.AnchorLock(project), e.layout.KeeperLock(project)} {
+		lock, err := store.Acquire(ctx, path)
+		if err != nil {
+			return fmt.Errorf("keeper of project %s does not end: %w", project, err)
+		}
+		defer lock.Release()
 	}
-	defer lock.Release()
 	left, err := store.Names(e.layout.Containers(project))
 	if err != nil {
 		return err
@@ -271,5 +275,6 @@ func (e *Engine) forget(ctx context.Context, project string) error {
 	if err := os.RemoveAll(e.layout.RunProject(project)); err != nil {
 		return err
 	}
+	anchor.Sweep(project)
 	return os.RemoveAll(e.layout.Project(project))
 }

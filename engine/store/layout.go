@@ -126,6 +126,12 @@ func (l Layout) KeeperLock(project string) string {
 	return filepath.Join(l.RunProject(project), "keeper.lock")
 }
 
+// AnchorLock is held by a project's anchor for as long as it lives. A keeper
+// that has cleared up removes its name: the anchor then only ends.
+func (l Layout) AnchorLock(project string) string {
+	return filepath.Join(l.RunProject(project), "anchor.lock")
+}
+
 // ProjectLock is held by a command while it changes a project.
 func (l Layout) ProjectLock(project string) string {
 	return filepath.Join(l.Run, "locks", "project-"+project)

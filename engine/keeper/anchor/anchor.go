@@ -1,6 +1,7 @@
 package anchor
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -36,8 +37,9 @@ const storeFD = 3
 type anchor struct {
 	layout  store.Layout
 	project string
-	exe     int // what /proc/self/exe was
-	next    int // the program of an upgrade
+	lock    *store.Lock // nil: somebody holds it whom this one has replaced
+	exe     int         // what /proc/self/exe was
+	next    int         // the program of an upgrade
 	fds     fdstore
 	groups  cgroups
 
@@ -47,6 +49,7 @@ type anchor struct {
 	born     time.Time
 	tries    int    // keepers that died early, one after the other
 	upgrade  bool   // exec the new program when the keeper has ended
+	over     bool   // the keeper has nothing left to keep: leave, however it ends
 	recent   []Exit // recorded, oldest first
 }
 
@@ -95,7 +98,7 @@ func (a *anchor) settle(kept []string) error {
 	unix.Close(exe)
 	if len(kept) > 0 {
 		a.inherit(kept)
-		return nil
+		return a.alone()
 	}
 	// rslave: what the host mounts is seen and what it unmounts goes, and
 	// nothing of ours reaches it.
@@ -111,7 +114,24 @@ func (a *anchor) settle(kept []string) error {
 	if mounts != "" {
 		a.inherit([]string{fmt.Sprintf("%d=%s", hostFD, mounts)})
 	}
-	return nil
+	return a.alone()
+}
+
+// patience is how long an anchor waits for the one before it to be gone.
+const patience = 10 * time.Second
+
+// alone takes the lock that tells everybody that an anchor lives. One before
+// this one is about to end, or dead and not yet out of the kernel.
+func (a *anchor) alone() error {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	var err error
+	a.lock, err = store.Acquire(ctx, a.layout.AnchorLock(a.project))
+	if _, fresh := a.fds[Ready]; err != nil && !fresh {
+		a.say("%v", err) // what is kept is worth more
+		return nil
+	}
+	return err
 }
 
 // closeStrangers closes what whoever typed the command left open for us by
@@ -233,6 +253,7 @@ func (a *anchor) take(m message) {
 		}
 		return
 	}
+	a.over = a.over || m.verb == verbOver
 	a.fds.apply(m)
 }
 
@@ -287,7 +308,7 @@ func (a *anchor) bury(e Exit) (wait time.Duration, leave int) {
 		unix.Close(a.next)
 		return 0, -1
 	}
-	if e.ExitCode() == 0 {
+	if e.ExitCode() == 0 || a.over {
 		a.groups.leave()
 		return 0, 0
 	}

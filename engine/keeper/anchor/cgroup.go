@@ -56,12 +56,26 @@ func (g cgroups) leave() {
 			_ = join(h.dir, os.Getpid())
 		}
 		for range 3 {
-			if os.Remove(dir) != nil {
+			if err := os.Remove(dir); err != nil && !errors.Is(err, os.ErrNotExist) {
 				break
 			}
 			dir = filepath.Dir(dir)
 		}
 	}
+}
+
+// Leave does for a dead anchor what it would have done last: the caller, its
+// keeper, leaves the project's groups and removes them.
+func Leave(project string) { cgroups{project, hierarchies()}.leave() }
+
+// Sweep removes the groups of a project whose anchor was killed while it left.
+// The caller is in none of them, and groups that anything lives in stay.
+func Sweep(project string) {
+	all := hierarchies()
+	for i := range all {
+		all[i].own = "/"
+	}
+	cgroups{project, all}.leave()
 }
 
 func (g cgroups) leaf(h hierarchy) string { return filepath.Join(h.dir, "davit", g.project, "keeper") }

@@ -83,6 +83,10 @@ func (c *Conn) Replace(program *os.File) error {
 	return c.send(message{verb: verbExe, files: []*os.File{program}})
 }
 
+// Over has the anchor leave when this keeper ends, even if it is killed: there
+// is nothing left that another one could keep.
+func (c *Conn) Over() error { return c.send(message{verb: verbOver}) }
+
 func (c *Conn) send(m message) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()

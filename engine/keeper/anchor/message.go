@@ -16,6 +16,7 @@ const (
 	verbPut  = "put"  // keeper: keep these descriptors under these names
 	verbDrop = "drop" // keeper: forget everything whose name begins so
 	verbExe  = "exe"  // keeper: the program to run from now on (one descriptor)
+	verbOver = "over" // keeper: nothing is left to keep, leave when I end
 	verbHave = "have" // anchor, at first: these descriptors are kept
 	verbGo   = "go"   // anchor: that was all
 )
