@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -13,7 +14,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/davit-run/davit/cmd/render"
-	"github.com/davit-run/davit/engine/image"
+	"github.com/davit-run/davit/engine/local"
+	"github.com/davit-run/davit/engine/registry"
 	"github.com/davit-run/davit/engine/store"
 	"github.com/davit-run/davit/project"
 	"github.com/davit-run/davit/project/compose"
@@ -263,18 +265,25 @@ func (g *globals) listOrigins(ctx context.Context, out io.Writer, load compose.O
 	return w.Flush()
 }
 
-// digest pins an image to what this host has under its name.
-func (g *globals) digest(_ context.Context, ref string) (string, error) {
+// digest is what its registry has under an image's name now; where no registry
+// can be reached, what this host had of it.
+func (g *globals) digest(ctx context.Context, ref string) (string, error) {
 	layout, err := store.Locate(g.root)
 	if err != nil {
 		return "", err
 	}
-	img, err := image.Open(layout).Resolve(ref)
+	e := local.Open(layout)
+	defer e.Close()
+	c, err := e.Registry(local.RegistryOptions{Insecure: g.insecure})
 	if err != nil {
-		return "", fmt.Errorf("%w: pull it first", err)
+		return "", err
 	}
-	if img.Digest == "" {
-		return "", fmt.Errorf("it was made here and has no registry's digest: push it first")
+	defer c.Close()
+	digest, err := c.Digest(ctx, ref)
+	if errors.Is(err, registry.ErrUnreachable) {
+		if img, here := e.ImageStore().Resolve(ref); here == nil && img.Digest != "" {
+			digest, err = img.Digest, nil
+		}
 	}
-	return image.Repository(ref) + "@" + img.Digest, nil
+	return digest, err
 }

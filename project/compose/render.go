@@ -11,12 +11,15 @@ import (
 
 	"github.com/compose-spec/compose-go/v2/loader"
 	"github.com/compose-spec/compose-go/v2/types"
+	"github.com/distribution/reference"
+	godigest "github.com/opencontainers/go-digest"
 	"go.yaml.in/yaml/v4"
 
 	"github.com/davit-run/davit/project"
 )
 
-// A Digester finds the digest of an image, such as sha256:…
+// A Digester finds the digest of an image by its full name, such as sha256:…;
+// it may be called from several goroutines.
 type Digester func(ctx context.Context, image string) (string, error)
 
 // A RenderOptions says how a project is written out.
@@ -42,7 +45,8 @@ func Render(ctx context.Context, o Options, r RenderOptions) ([]byte, []project.
 		return nil, l.warnings(), err
 	}
 	if r.Digests != nil {
-		if err := pin(ctx, l.model, r.Digests); err != nil {
+		find := func(image string) (string, error) { return r.Digests(ctx, image) }
+		if l.model, err = pin(l.model, find); err != nil {
 			return nil, l.warnings(), err
 		}
 	}
@@ -101,20 +105,16 @@ func encode(v any, format string) ([]byte, error) {
 	return buf.Bytes(), err
 }
 
-// pin puts the digest behind every image name that has none.
-func pin(ctx context.Context, p *types.Project, digests Digester) error {
-	for name, s := range p.Services {
-		if s.Image == "" {
-			continue
-		}
-		digest, err := digests(ctx, s.Image)
+// pin puts the digest behind every image name that has none: of services, of
+// their pre_start hooks and of volumes that are images.
+func pin(p *types.Project, find func(image string) (string, error)) (*types.Project, error) {
+	return p.WithImagesResolved(func(named reference.Named) (godigest.Digest, error) {
+		found, err := find(named.String())
 		if err != nil {
-			return fmt.Errorf("find the digest of %s for service %s: %w", s.Image, name, err)
+			return "", fmt.Errorf("find the digest of %s: %w", reference.FamiliarString(named), err)
 		}
-		s.Image = digest
-		p.Services[name] = s
-	}
-	return nil
+		return godigest.Digest(found), nil
+	})
 }
 
 func locked(p *types.Project) map[string]any {
