@@ -85,7 +85,7 @@ var trees = map[string]struct {
 	"project":   {rooms: []string{"compose", "source", "order"}},
 	"reconcile": {sees: []string{"project", "engine"}, rooms: []string{"watch", "apply", "desired"}},
 	"engine": {sees: []string{"netdns", "logs"}, rooms: []string{
-		"local", "keeper", "build", "registry", "image", "volume", "runtime", "bundle", "layer", "store"}},
+		"local", "keeper", "build", "registry", "git", "image", "volume", "runtime", "bundle", "layer", "store"}},
 	"netdns": {rooms: []string{"attach", "bridge", "ipam", "sandbox", "firewall", "resolver", "netns", "holder"}},
 	"logs":   {rooms: []string{"console", "mux", "journal"}},
 }

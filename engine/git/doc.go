@@ -1,0 +1,2 @@
+// Package git brings a git repository at one commit into a directory.
+package git
