@@ -78,7 +78,7 @@ func (g *globals) runConfig(ctx context.Context, out io.Writer, o configOptions,
 	load.NoResolvePaths, load.NoConsistency, load.NoEnvFiles = o.noPaths, o.noConsistency, o.noEnvFiles
 	switch {
 	case o.explain != "":
-		return explainVariable(out, load, o.explain)
+		return explainVariable(ctx, out, load, o.explain)
 	case o.variables:
 		return listVariables(ctx, out, load, o.format)
 	case o.origin:
@@ -234,8 +234,8 @@ func listVariables(ctx context.Context, out io.Writer, load compose.Options, for
 	return w.Flush()
 }
 
-func explainVariable(out io.Writer, load compose.Options, name string) error {
-	settings, err := compose.Explain(load, name)
+func explainVariable(ctx context.Context, out io.Writer, load compose.Options, name string) error {
+	settings, err := compose.Explain(ctx, load, name)
 	if err != nil {
 		return err
 	}

@@ -15,7 +15,7 @@ func (g *globals) glance(ctx context.Context, services []string) (*session, erro
 	if g.name != "" && len(g.files) == 0 || slices.Contains(g.files, "-") {
 		return g.find(ctx, services)
 	}
-	name, written, warnings, err := compose.Brief(g.composeOptions(nil))
+	name, written, warnings, err := compose.Brief(ctx, g.composeOptions(nil))
 	if err != nil {
 		return g.find(ctx, services) // which tells all that is wrong
 	}

@@ -44,7 +44,7 @@ func BenchmarkBrief(b *testing.B) {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
 			o := many(b, n)
 			for b.Loop() {
-				if _, services, _, err := Brief(o); err != nil || len(services) != n {
+				if _, services, _, err := Brief(b.Context(), o); err != nil || len(services) != n {
 					b.Fatal(len(services), err)
 				}
 			}
@@ -73,7 +73,7 @@ func TestBriefAgreesWithLoad(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				got, services, _, err := Brief(o)
+				got, services, _, err := Brief(t.Context(), o)
 				if err != nil || got != p.Name || len(services) != 1 || services[0] != "a" {
 					t.Errorf("%v: brief %q %v %v, load %q", env, got, services, err, p.Name)
 				}
@@ -81,7 +81,7 @@ func TestBriefAgreesWithLoad(t *testing.T) {
 		})
 	}
 	write("compose.yaml", "services: {a: {imag: x}}\n")
-	if _, _, _, err := Brief(Options{WorkingDir: dir}); err == nil {
+	if _, _, _, err := Brief(t.Context(), Options{WorkingDir: dir}); err == nil {
 		t.Error("a mistake is not told")
 	}
 }

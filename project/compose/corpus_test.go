@@ -146,7 +146,7 @@ func (s *story) reference(t *testing.T) string {
 		t.Skip("standard input can be read once")
 	}
 	l := &loaded{o: o}
-	if err := l.prepare(); err != nil {
+	if err := l.prepare(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	env := maps.Clone(l.at.env)

@@ -19,6 +19,7 @@ var (
 type origin struct {
 	wd       string
 	files    []string // absolute, or "-"
+	fetched  string   // where the first remote file of -f is
 	dir      string   // the project's directory
 	env      map[string]string
 	envFiles []string
@@ -30,7 +31,7 @@ type origin struct {
 // the environment holds, in docker compose's order: the caller's environment,
 // .env of the working directory, COMPOSE_FILE or discovery, .env of the
 // project's directory.
-func find(o Options) (*origin, error) {
+func find(o Options, remote *remotes) (*origin, error) {
 	wd := o.WorkingDir
 	if wd == "" {
 		var err error
@@ -50,10 +51,12 @@ func find(o Options) (*origin, error) {
 	if err := at.readDotEnv(named, projectDir(o, wd, o.Files), wd); err != nil {
 		return nil, err
 	}
-	if err := at.chooseFiles(o, wd); err != nil {
+	if err := at.chooseFiles(o, wd, remote); err != nil {
 		return nil, err
 	}
-	at.dir = projectDir(o, wd, at.files)
+	if at.dir = at.fetched; at.dir == "" || o.ProjectDir != "" {
+		at.dir = projectDir(o, wd, at.files)
+	}
 	if err := at.readDotEnv(named, at.dir, wd); err != nil {
 		return nil, err
 	}
@@ -79,7 +82,7 @@ func (at *origin) readDotEnv(named []string, dir, wd string) error {
 
 // chooseFiles takes -f, else COMPOSE_FILE, else looks upwards from the working
 // directory.
-func (at *origin) chooseFiles(o Options, wd string) error {
+func (at *origin) chooseFiles(o Options, wd string, remote *remotes) error {
 	files := o.Files
 	if v, set := at.env["COMPOSE_FILE"]; len(files) == 0 && set && v != "" {
 		sep := at.env["COMPOSE_PATH_SEPARATOR"]
@@ -96,10 +99,17 @@ func (at *origin) chooseFiles(o Options, wd string) error {
 		return at.lookUp(start)
 	}
 	for _, f := range files {
-		if kind := remoteKind(f); kind != "" {
-			return refuseRemote(f, kind)
-		}
-		if f != "-" {
+		switch {
+		case remoteKind(f) != "":
+			got, err := remote.get(f)
+			if err != nil {
+				return err
+			}
+			f = got.File
+			if at.fetched == "" {
+				at.fetched = filepath.Dir(f)
+			}
+		case f != "-":
 			f = absolute(wd, f)
 		}
 		at.files = append(at.files, f)
@@ -143,14 +153,14 @@ func present(dir string, names []string) []string {
 	return found
 }
 
-// projectDir is --project-directory, else where the first file lies, else the
-// working directory.
+// projectDir is --project-directory, else where the first local file lies, else
+// the working directory.
 func projectDir(o Options, wd string, files []string) string {
 	if o.ProjectDir != "" {
 		return absolute(wd, o.ProjectDir)
 	}
 	for _, f := range files {
-		if f != "-" {
+		if f != "-" && remoteKind(f) == "" {
 			return filepath.Dir(absolute(wd, f))
 		}
 	}

@@ -1,6 +1,7 @@
 package compose
 
 import (
+	"maps"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -10,23 +11,13 @@ import (
 	"github.com/davit-run/davit/project/source"
 )
 
-// extensions opens the files that services extend, and follows every chain of
-// extends to its end.
-func (t *tree) extensions(f *source.File, services *yaml.Node, section string, chain []string) {
-	if services.Kind != yaml.MappingNode {
-		return
-	}
-	for i := 0; i+1 < len(services.Content); i += 2 {
-		name := services.Content[i].Value
-		t.extends(f, section, name, nil)
-	}
-}
-
 // A link is one service of a chain of extends.
 type link struct{ file, service string }
 
 func (l link) String() string { return l.service + " in " + filepath.Base(l.file) }
 
+// extends opens the file that a service extends from, and follows the chain to
+// its end.
 func (t *tree) extends(f *source.File, section, name string, chain []link) {
 	service := t.definition(f, section, name)
 	if service == nil {
@@ -86,12 +77,14 @@ func (t *tree) extended(f *source.File, ext *yaml.Node, key string) (*source.Fil
 // base opens the file that extends.file names.
 func (t *tree) base(f *source.File, n *yaml.Node, key string) *source.File {
 	path := t.text(f, n)
-	if kind := remoteKind(path); kind != "" {
-		e := refuseRemote(path, kind)
-		t.wrong(f, n, key+".file", e.Fix, "%s", e.What)
+	if remoteKind(path) != "" {
+		var ok bool
+		if path, ok = t.remote(f, n, key+".file", path); !ok {
+			return nil
+		}
+	} else if path = absolute(f.Dir, path); !t.inside(f, n, key+".file", path) {
 		return nil
 	}
-	path = absolute(f.Dir, path)
 	b := t.open(f, n, key+".file", path, filepath.Dir(path), f.Env)
 	if b == nil {
 		return nil
@@ -109,28 +102,40 @@ func (t *tree) elsewhere(section, name string) bool {
 	return found && at.Exact || t.main > 1
 }
 
-func (t *tree) definition(f *source.File, section, name string) *yaml.Node {
+// A part is one section of one file.
+type part struct {
+	file    *source.File
+	section string
+}
+
+// definitions are the services or jobs of a file by their names.
+func (t *tree) definitions(f *source.File, section string) map[string]*yaml.Node {
+	key := part{f, section}
+	if out, ok := t.defined[key]; ok {
+		return out
+	}
+	out := map[string]*yaml.Node{}
 	for _, doc := range f.Docs {
-		if services := value(doc, section); services != nil {
-			if s := value(services, name); s != nil {
-				return resolve(s)
-			}
+		if n := value(doc, section); n != nil {
+			entries(n, out)
 		}
+	}
+	if t.defined == nil {
+		t.defined = map[part]map[string]*yaml.Node{}
+	}
+	t.defined[key] = out
+	return out
+}
+
+func (t *tree) definition(f *source.File, section, name string) *yaml.Node {
+	if s := t.definitions(f, section)[name]; s != nil {
+		return resolve(s)
 	}
 	return nil
 }
 
 func (t *tree) near(f *source.File, section, name string) string {
-	var names []string
-	for _, doc := range f.Docs {
-		if services := value(doc, section); services != nil {
-			services = resolve(services)
-			for i := 0; i+1 < len(services.Content); i += 2 {
-				names = append(names, services.Content[i].Value)
-			}
-		}
-	}
-	if n := nearestOf(name, names); n != "" {
+	if n := nearestOf(name, slices.Sorted(maps.Keys(t.definitions(f, section)))); n != "" {
 		return `did you mean "` + n + `"?`
 	}
 	return ""

@@ -43,12 +43,13 @@ func Load(ctx context.Context, o Options) (*project.Project, []project.Warning, 
 
 // A loaded is one project on its way from files to model.
 type loaded struct {
-	o     Options
-	at    *origin
-	files []types.ConfigFile
-	tree  *tree
-	model *types.Project
-	warns []project.Warning
+	o       Options
+	remotes *remotes
+	at      *origin
+	files   []types.ConfigFile
+	tree    *tree
+	model   *types.Project
+	warns   []project.Warning
 }
 
 func (l *loaded) warnings() []project.Warning {
@@ -64,16 +65,19 @@ func (l *loaded) warnings() []project.Warning {
 
 // prepare does all that comes before the library: which files, what they say
 // on their own.
-func (l *loaded) prepare() error {
+func (l *loaded) prepare(ctx context.Context) error {
 	var err error
-	if l.at, err = find(l.o); err != nil {
+	l.remotes = newRemotes(ctx, l.o.Fetch)
+	if l.at, err = find(l.o, l.remotes); err != nil {
 		return err
 	}
 	if err := l.read(); err != nil {
 		return err
 	}
-	l.tree, err = l.plant()
-	return err
+	if l.tree, err = l.plant(); err != nil || len(l.remotes.got) == 0 {
+		return err
+	}
+	return l.confine(ctx)
 }
 
 // large is the size in bytes from which a project's files are worth memory:
@@ -82,7 +86,7 @@ const large = 100 << 10
 
 func load(ctx context.Context, o Options) (*loaded, error) {
 	l := &loaded{o: o}
-	if err := l.prepare(); err != nil {
+	if err := l.prepare(ctx); err != nil {
 		return l, l.together(ctx, err)
 	}
 	if l.size() > large {
@@ -177,7 +181,7 @@ func (l *loaded) options(o *loader.Options) {
 	if !l.tree.casts() {
 		o.Interpolate.TypeCastMapping = nil
 	}
-	o.ResourceLoaders = []loader.ResourceLoader{remoteRefuser{}}
+	o.ResourceLoaders = []loader.ResourceLoader{l.remotes}
 	if convert, err := parseBool(l.at.env["COMPOSE_CONVERT_WINDOWS_PATHS"]); err == nil {
 		o.ConvertWindowsPaths = convert && o.ResolvePaths
 	}

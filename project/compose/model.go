@@ -33,7 +33,7 @@ func (l *loaded) build(ctx context.Context) (*types.Project, error) {
 		return nil, err
 	}
 	if opts.ResolvePaths {
-		remote := []paths.RemoteResource{remoteRefuser{}.Accept}
+		remote := []paths.RemoteResource{l.remotes.Accept}
 		if err := paths.ResolveRelativePaths(dict, details.WorkingDir, remote); err != nil {
 			return nil, err
 		}

@@ -22,6 +22,9 @@ type Options struct {
 	Environ    []string  // KEY=value; nil: the process's
 	Stdin      io.Reader // for "-"; nil: the process's
 
+	// Fetch brings remote compose files here; nil: they are refused.
+	Fetch Fetch
+
 	AllResources   bool // keep networks, volumes, secrets and configs that nobody uses
 	Compatibility  bool
 	NoInterpolate  bool

@@ -77,7 +77,7 @@ func renderModel(ctx context.Context, o Options, r RenderOptions) ([]byte, []pro
 
 func loadModel(ctx context.Context, o Options) (*loaded, map[string]any, error) {
 	l := &loaded{o: o}
-	if err := l.prepare(); err != nil {
+	if err := l.prepare(ctx); err != nil {
 		return l, nil, err
 	}
 	details := l.details()

@@ -21,6 +21,7 @@ const maxFiles = 1000
 // own before the loader sees any: what is found here has its line.
 type tree struct {
 	o       Options
+	remotes *remotes
 	wd      string // names below it are shown relative to it
 	project string // its name
 	env     map[string]string
@@ -33,11 +34,12 @@ type tree struct {
 	count   int
 	read    bool          // the main files are YAML within all limits
 	looped  map[link]bool // services of a circle of extends already told of
+	defined map[part]map[string]*yaml.Node
 }
 
 // plant reads and checks everything that the main files lead to.
 func (l *loaded) plant() (*tree, error) {
-	t := &tree{o: l.o, wd: l.at.wd, env: l.at.env, parsed: map[string]*source.File{}, warned: map[string]bool{}, main: len(l.files)}
+	t := &tree{o: l.o, remotes: l.remotes, wd: l.at.wd, env: l.at.env, parsed: map[string]*source.File{}, warned: map[string]bool{}, main: len(l.files)}
 	for _, file := range l.files {
 		t.index.Files = append(t.index.Files, t.parse(file.Filename, file.Content, l.at.dir, l.at.env))
 	}
@@ -79,7 +81,12 @@ func (t *tree) parse(name string, content []byte, dir string, env map[string]str
 }
 
 // display is a file's name as messages show it.
-func (t *tree) display(path string) string { return shown(t.wd, path) }
+func (t *tree) display(path string) string {
+	if name := t.remotes.name(path); name != "" {
+		return name
+	}
+	return shown(t.wd, path)
+}
 
 func shown(wd, path string) string {
 	if path == "-" {
@@ -153,12 +160,16 @@ func (t *tree) follow(f *source.File, chain []string) {
 		}
 		for _, section := range []string{"services", "jobs"} {
 			if services := value(doc, section); services != nil {
-				t.extensions(f, resolve(services), section, chain)
+				for _, name := range entries(services, map[string]*yaml.Node{}) {
+					t.extends(f, section, name, nil)
+				}
 			}
 		}
 	}
 }
 
+// value is what a mapping has under a key, its own or merged in with <<; nil
+// when there is none.
 func value(n *yaml.Node, key string) *yaml.Node {
 	n = resolve(n)
 	if n.Kind != yaml.MappingNode {
@@ -169,7 +180,40 @@ func value(n *yaml.Node, key string) *yaml.Node {
 			return n.Content[i+1]
 		}
 	}
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		if n.Content[i].Tag != "!!merge" {
+			continue
+		}
+		for _, from := range list(n.Content[i+1]) {
+			if found := value(from, key); found != nil {
+				return found
+			}
+		}
+	}
 	return nil
+}
+
+// entries adds to out what a mapping has, its own before what is merged in
+// with <<, and returns the names it did not have yet, in their order.
+func entries(n *yaml.Node, out map[string]*yaml.Node) (names []string) {
+	n = resolve(n)
+	if n.Kind != yaml.MappingNode {
+		return nil
+	}
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		if name := n.Content[i].Value; n.Content[i].Tag != "!!merge" && out[name] == nil {
+			out[name] = n.Content[i+1]
+			names = append(names, name)
+		}
+	}
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		if n.Content[i].Tag == "!!merge" {
+			for _, from := range list(n.Content[i+1]) {
+				names = append(names, entries(from, out)...)
+			}
+		}
+	}
+	return names
 }
 
 // include opens one entry of include: a path, or a mapping with path,
@@ -180,20 +224,19 @@ func (t *tree) include(f *source.File, item *yaml.Node, chain []string) {
 	if item.Kind == yaml.MappingNode {
 		paths = list(value(item, "path"))
 		if d := value(item, "project_directory"); d != nil {
-			dir = absolute(f.Dir, t.text(f, d))
+			if dir = absolute(f.Dir, t.text(f, d)); !t.inside(f, d, "include", dir) {
+				return
+			}
 		}
 		envFiles = list(value(item, "env_file"))
 	}
 	var group []*source.File
 	var env map[string]string
 	for i, n := range paths {
-		path := t.text(f, n)
-		if kind := remoteKind(path); kind != "" {
-			e := refuseRemote(path, kind)
-			t.wrong(f, n, "include", e.Fix, "%s", e.What)
+		path, ok := t.includePath(f, n, item)
+		if !ok {
 			return
 		}
-		path = absolute(f.Dir, path)
 		if i == 0 {
 			if dir == "" {
 				dir = filepath.Dir(path)
@@ -218,13 +261,32 @@ func (t *tree) include(f *source.File, item *yaml.Node, chain []string) {
 	}
 }
 
+// includePath is where one file of an entry of include lies; not ok when it may
+// not be taken.
+func (t *tree) includePath(f *source.File, n, item *yaml.Node) (path string, ok bool) {
+	path = t.text(f, n)
+	if remoteKind(path) == "" {
+		path = absolute(f.Dir, path)
+		return path, t.inside(f, n, "include", path)
+	}
+	if d := value(item, "project_directory"); d != nil && !filepath.IsAbs(t.text(f, d)) {
+		t.wrong(f, d, "include", "write the whole path, or leave it out: paths of a remote file start where it lies", "the project_directory of a remote file is relative")
+		return "", false
+	}
+	return t.remote(f, n, "include", path)
+}
+
 // includeEnv is what an included file is interpolated from: the project's
 // environment, then the included project's own .env or env_file.
 func (t *tree) includeEnv(f *source.File, dir string, named []*yaml.Node) map[string]string {
 	var files []string
 	for _, n := range named {
 		if path := t.text(f, n); path != "/dev/null" {
-			files = append(files, absolute(f.Dir, path))
+			path = absolute(f.Dir, path)
+			if !t.inside(f, n, "include", path) {
+				return nil
+			}
+			files = append(files, path)
 		}
 	}
 	if len(named) == 0 {

@@ -48,8 +48,8 @@ type Setting struct {
 
 // Explain tells where a variable's value comes from: every place that sets it,
 // the one whose word counts first.
-func Explain(o Options, name string) ([]Setting, error) {
-	at, err := find(o)
+func Explain(ctx context.Context, o Options, name string) ([]Setting, error) {
+	at, err := find(o, newRemotes(ctx, o.Fetch))
 	if err != nil {
 		return nil, err
 	}
