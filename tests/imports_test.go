@@ -82,7 +82,7 @@ var trees = map[string]struct {
 	sees  []string
 	rooms []string
 }{
-	"project":   {rooms: []string{"compose", "source", "order"}},
+	"project":   {rooms: []string{"compose", "artifact", "source", "order"}},
 	"reconcile": {sees: []string{"project", "engine"}, rooms: []string{"watch", "apply", "desired"}},
 	"engine": {sees: []string{"netdns", "logs"}, rooms: []string{
 		"local", "keeper", "build", "registry", "git", "image", "volume", "runtime", "bundle", "layer", "store"}},

@@ -29,12 +29,12 @@ const ComposeVersion = "5.7.0"
 // A globals is what stands before the command: which project, which host, how
 // to print.
 type globals struct {
-	files, profiles, envFiles, insecure []string
-	name, dir, workdir                  string
-	ansi, progress, root                string
-	parallel                            int
-	dryRun, allResources, compatibility bool
-	noANSI, verbose, version            bool
+	files, profiles, envFiles, insecure, allow []string
+	name, dir, workdir                         string
+	ansi, progress, root                       string
+	parallel                                   int
+	dryRun, allResources, compatibility        bool
+	noANSI, verbose, version                   bool
 
 	in       *os.File
 	out, err *os.File
@@ -183,6 +183,7 @@ func (g *globals) flags(root *cobra.Command) {
 	f := root.Flags()
 	f.SetInterspersed(false)
 	f.StringArrayVarP(&g.files, "file", "f", nil, "Compose configuration files")
+	f.StringArrayVar(&g.allow, "allow-remote", nil, "Allow compose files from this address, or from all below it (oci://HOST/REPOSITORY, a git URL)")
 	f.StringArrayVar(&g.envFiles, "env-file", nil, "Specify an alternate environment file")
 	f.StringArrayVar(&g.profiles, "profile", nil, "Specify a profile to enable")
 	f.StringVarP(&g.name, "project-name", "p", "", "Project name")

@@ -69,7 +69,7 @@ func (s *session) close() {
 func (g *globals) composeOptions(services []string) compose.Options {
 	return compose.Options{
 		Files: g.files, ProjectDir: g.dir, ProjectName: g.name, EnvFiles: g.envFiles, Profiles: g.profiles,
-		Services: services, AllResources: g.allResources, Compatibility: g.compatibility, Stdin: g.in,
+		Services: services, AllResources: g.allResources, Compatibility: g.compatibility, Stdin: g.in, Fetch: g.fetch,
 	}
 }
 

@@ -72,6 +72,10 @@ func (l Layout) Images() string { return filepath.Join(l.Data, "images") }
 // Cache holds build keys and mount caches.
 func (l Layout) Cache() string { return filepath.Join(l.Data, "cache") }
 
+// Remote is one directory of compose files that came from elsewhere, by what
+// names its content.
+func (l Layout) Remote(key string) string { return filepath.Join(l.Data, "remote", key) }
+
 // Volumes is where volumes live.
 func (l Layout) Volumes() string { return filepath.Join(l.Data, "volumes") }
 
