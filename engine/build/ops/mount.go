@@ -1,6 +1,7 @@
 package ops
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -10,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/davit-run/davit/engine/build/copyin"
 	"github.com/davit-run/davit/engine/build/scan"
 	"github.com/davit-run/davit/engine/layer"
 	"github.com/davit-run/davit/engine/store/inroot"
@@ -142,4 +144,23 @@ func (h *Host) View(s Snapshot) (scan.Tree, func() error, error) {
 	}
 	t := scan.NewStack(root)
 	return t, t.Close, nil
+}
+
+// materialise copies a context into a layer, for commands that mount it: a
+// directory that is edited while the command runs would be no snapshot, and
+// shows files that .dockerignore excludes.
+func (h *Host) materialise(s Snapshot) ([]string, error) {
+	o := &fileOp{host: h, base: -1}
+	id, err := o.write(nil, func(root *inroot.Root) error {
+		opts := copyin.Options{Contents: true, MakeDest: true}
+		places, err := copyin.Plan(s.Tree, "/", root, "/", opts)
+		if err != nil {
+			return err
+		}
+		return copyin.Apply(context.Background(), s.Tree, root, places, opts)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return []string{id}, nil
 }
