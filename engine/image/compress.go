@@ -42,7 +42,7 @@ func Decompress(r io.Reader) (io.ReadCloser, error) {
 	case bytes.HasPrefix(head, []byte{0xfd, '7', 'z', 'X', 'Z', 0}):
 		// No image has xz layers, but ADD unpacks them, and most of Debian's
 		// and the kernel's archives are such.
-		z, err := xz.NewReader(b)
+		z, err := xz.NewReader(newXZGuard(b))
 		if err != nil {
 			return nil, fmt.Errorf("xz: %w", err)
 		}
