@@ -27,11 +27,11 @@ const buildNetwork = "davit-build"
 // brings the layers that were built to the disk.
 func stepMain(args []string) int {
 	if len(args) < 2 {
-		return runtime.StepMain(nil)
+		return runtime.StepMain("", nil)
 	}
 	n := stepNetwork{layout: store.Layout{Data: args[0], Run: args[1]}}
 	if len(args) == 2 {
-		return runtime.StepMain(n.open)
+		return runtime.StepMain(n.layout.Run, n.open)
 	}
 	var err error
 	switch args[2] {

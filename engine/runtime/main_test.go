@@ -21,6 +21,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/davit-run/davit/engine"
+	"github.com/davit-run/davit/engine/runtime/filter"
 	"github.com/davit-run/davit/engine/store"
 )
 
@@ -39,13 +40,16 @@ func TestMain(m *testing.M) {
 	if len(os.Args) > 1 {
 		switch os.Args[1] {
 		case "init":
+			filter.Adopt()
 			libcontainer.Init()
+		case "filter":
+			os.Exit(filter.Main())
 		case "pid1":
 			os.Exit(Pid1Main(os.Args[2:]))
 		case "exec":
 			os.Exit(ExecMain(os.Args[2:]))
 		case "step":
-			os.Exit(StepMain(nil))
+			os.Exit(StepMain(os.Getenv("STEP_RUN"), nil))
 		case "probe":
 			os.Exit(probeMain())
 		}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/davit-run/davit/engine"
 	"github.com/davit-run/davit/engine/bundle"
+	"github.com/davit-run/davit/engine/store"
 )
 
 // A StepLaunch is one build command and its streams.
@@ -21,6 +22,7 @@ type StepLaunch struct {
 	Step                  engine.RunStep
 	NetNS                 *os.File // of a step with no Network: the sandbox to join
 	ResolvConf            []byte   // the step's /etc/resolv.conf; nil: the host's
+	Run                   string   // run directory whose compiled filters are used; empty: none
 	Stdin, Stdout, Stderr *os.File
 }
 
@@ -45,6 +47,10 @@ func RunStep(ctx context.Context, l StepLaunch) (code int, err error) {
 	st := &starter{
 		state: filepath.Join(base, "state"), id: s.ID, cgroup: cgroupPath(s.CgroupParent, c),
 		root: filepath.Join(base, "root"),
+	}
+	if l.Run != "" {
+		st.filters = filters(store.Layout{Run: l.Run})
+		defer st.filters.Wait()
 	}
 	defer func() {
 		err = errors.Join(err, st.undo(), os.RemoveAll(base))

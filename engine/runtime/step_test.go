@@ -115,6 +115,24 @@ echo cached >/cache/f; echo built >/new; echo gone >/tmpfs/f; hostname; id -u; p
 	}
 }
 
+func TestAStepsFilterIsCompiledOnce(t *testing.T) {
+	run := t.TempDir()
+	t.Setenv("STEP_RUN", run)
+	r := newRig(t)
+	step := engine.RunStep{Network: "none", Args: []string{"/bin/sh", "-c", "grep ^Seccomp: /proc/self/status"}}
+	var first []byte
+	for n := range 2 {
+		if res, out := r.step(step); res.Code != 0 || out != "Seccomp:\t2\n" {
+			t.Fatalf("%+v: %q", res, out)
+		}
+		b, err := os.ReadFile(run + "/filters")
+		if err != nil || n > 0 && !bytes.Equal(b, first) {
+			t.Fatalf("after step %d: %d bytes, %v; %d before", n+1, len(b), err, len(first))
+		}
+		first = b
+	}
+}
+
 func TestAStepsFailures(t *testing.T) {
 	r := newRig(t)
 	if res, out := r.step(engine.RunStep{Network: "none", Args: []string{"nosuch"}}); res.Code != 127 || !strings.Contains(out, "nosuch") {

@@ -28,9 +28,10 @@ type StepNet struct {
 // descriptor 3 is a socket, an engine.StepResult goes back through it: that
 // tells a command that failed from one that could not be run (125). SIGTERM,
 // SIGINT and the end of the caller at the other end of that socket kill the
-// command. network makes the network of a step that asks for one; nil: such
+// command. run is the run directory, whose compiled filters the step uses (empty:
+// it compiles its own). network makes the network of a step that asks for one; nil: such
 // steps bring a descriptor of theirs.
-func StepMain(network func(context.Context, engine.RunStep) (*StepNet, error)) int {
+func StepMain(run string, network func(context.Context, engine.RunStep) (*StepNet, error)) int {
 	var step engine.RunStep
 	hush()
 	f, err := readCall(&step)
@@ -43,7 +44,7 @@ func StepMain(network func(context.Context, engine.RunStep) (*StepNet, error)) i
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	go watchCaller(cancel)
-	l := StepLaunch{Step: step, Stdout: os.Stdout, Stderr: os.Stderr}
+	l := StepLaunch{Step: step, Run: run, Stdout: os.Stdout, Stderr: os.Stderr}
 	if step.NetNSFD > callFD {
 		unix.CloseOnExec(step.NetNSFD)
 		l.NetNS = os.NewFile(uintptr(step.NetNSFD), "netns")

@@ -39,6 +39,7 @@ type Sharer struct {
 	ino   uint64
 	have  map[[sha256.Size]byte]bool // what is compiled, or under way, or cannot be
 	known map[*configs.Seccomp]bool  // profiles are shared, never changed
+	busy  sync.WaitGroup             // compilations under way
 }
 
 // NewSharer shares the collection in a run directory.
@@ -89,8 +90,12 @@ func (s *Sharer) Want(p *configs.Seccomp) {
 		return
 	}
 	s.have[key] = true
-	go func() { _ = s.compile(key, body) }()
+	s.busy.Go(func() { _ = s.compile(key, body) })
 }
+
+// Wait waits for the filters that are being compiled: a process that ends
+// sooner would leave the next one nothing.
+func (s *Sharer) Wait() { s.busy.Wait() }
 
 // compile adds the program of a profile to the collection.
 func (s *Sharer) compile(key [sha256.Size]byte, profile []byte) error {
