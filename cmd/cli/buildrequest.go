@@ -72,31 +72,28 @@ func (b *built) inputs(r build.Request) *result {
 
 // BuildImage builds a service's image as its build section says.
 func (h *host) BuildImage(ctx context.Context, do reconcile.BuildImage) error {
-	return h.buildService(ctx, do.Service, do.Ref, nil)
+	return h.buildService(ctx, do.Service, do.Ref)
 }
 
 // buildService builds a service's image, and before it those that it takes as
-// contexts; chain are the services that wait for this one.
-func (h *host) buildService(ctx context.Context, name, ref string, chain []string) error {
-	if slices.Contains(chain, name) {
-		return fmt.Errorf("services %s need each other's images as build contexts", strings.Join(append(chain, name), " -> "))
-	}
+// contexts.
+func (h *host) buildService(ctx context.Context, name, ref string) error {
 	// Before anything waits: two builds that wait for each other would for good.
 	if circle := h.contextCircle(name, nil); circle != nil {
 		return fmt.Errorf("services %s need each other's images as build contexts", strings.Join(circle, " -> "))
 	}
 	r := h.built.service(name)
-	r.once.Do(func() { r.err = h.buildOnce(ctx, name, ref, append(slices.Clone(chain), name)) })
+	r.once.Do(func() { r.err = h.buildOnce(ctx, name, ref) })
 	return r.err
 }
 
-// contextCircle is the way from a service by its build contexts to one that was
-// on the way already; nil when there is none.
+// contextCircle is the circle that a service comes to by its build contexts;
+// nil when there is none. way are the services that led here.
 func (h *host) contextCircle(name string, way []string) []string {
-	if slices.Contains(way, name) {
-		return append(way, name)
+	if at := slices.Index(way, name); at >= 0 {
+		return append(slices.Clone(way[at:]), name)
 	}
-	svc, err := h.session.project.Service(name)
+	svc, err := h.service(name)
 	if err != nil || svc.Build == nil {
 		return nil
 	}
@@ -110,8 +107,17 @@ func (h *host) contextCircle(name string, way []string) []string {
 	return nil
 }
 
-func (h *host) buildOnce(ctx context.Context, name, ref string, chain []string) error {
-	svc, err := h.session.project.Service(name)
+// service finds a service to build, whether the command asked for it or another
+// one takes it as a context.
+func (h *host) service(name string) (*project.Service, error) {
+	if svc := h.session.project.AllServices()[name]; svc != nil {
+		return svc, nil
+	}
+	return h.session.project.Service(name)
+}
+
+func (h *host) buildOnce(ctx context.Context, name, ref string) error {
+	svc, err := h.service(name)
 	if err != nil {
 		return err
 	}
@@ -119,7 +125,7 @@ func (h *host) buildOnce(ctx context.Context, name, ref string, chain []string) 
 	if err != nil {
 		return err
 	}
-	if err := h.serviceContexts(ctx, &r, chain); err != nil {
+	if err := h.serviceContexts(ctx, &r); err != nil {
 		return err
 	}
 	names := append([]string{ref}, svc.Build.Tags...)
@@ -156,19 +162,19 @@ func (h *host) buildNow(ctx context.Context, r build.Request, names []string) (s
 
 // serviceContexts builds the services that are named as contexts, and puts
 // their images in the place of their names.
-func (h *host) serviceContexts(ctx context.Context, r *build.Request, chain []string) error {
+func (h *host) serviceContexts(ctx context.Context, r *build.Request) error {
 	for name, where := range r.Contexts {
 		service, ok := strings.CutPrefix(where, "service:")
 		if !ok {
 			continue
 		}
-		other, err := h.session.project.Service(service)
+		other, err := h.service(service)
 		if err != nil {
 			return fmt.Errorf("build context %s: %w", name, err)
 		}
 		ref := h.session.project.ImageName(other)
 		if other.Build != nil {
-			if err := h.buildService(ctx, service, ref, chain); err != nil {
+			if err := h.buildService(ctx, service, ref); err != nil {
 				return err
 			}
 		}
