@@ -110,7 +110,27 @@ func (b *Builder) Call(ctx context.Context, r Request, call string, report func(
 		return nil, nil, false, err
 	}
 	status := string(res.Metadata["result.statuscode"])
-	return res.Metadata["result.txt"], res.Metadata["result.json"], status == "" || status == "0", nil
+	text, object = res.Metadata["result.txt"], res.Metadata["result.json"]
+	if call == CallCheck {
+		text = append(checkSummary(object), text...)
+	}
+	return text, object, status == "" || status == "0", nil
+}
+
+// checkSummary is the line that docker build --check begins with.
+func checkSummary(object []byte) []byte {
+	var found struct {
+		Warnings []json.RawMessage `json:"warnings"`
+	}
+	_ = json.Unmarshal(object, &found) // the text says the rest in any case
+	switch n := len(found.Warnings); n {
+	case 0:
+		return []byte("Check complete, no warnings found.\n")
+	case 1:
+		return []byte("Check complete, 1 warning has been found!\n")
+	default:
+		return fmt.Appendf(nil, "Check complete, %d warnings have been found!\n", n)
+	}
 }
 
 // ask has the frontend answer a request, and counts the steps that ran: the
