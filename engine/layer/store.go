@@ -110,6 +110,11 @@ func (s *Store) Remove(id string) error {
 	if err == nil {
 		err = os.RemoveAll(gone)
 	}
+	if errors.Is(err, unix.ENOTEMPTY) {
+		// Another process was about to write the record (RecordSettled, Size)
+		// when the layer was renamed away: nothing can come after that.
+		err = os.RemoveAll(gone)
+	}
 	if err != nil {
 		return fmt.Errorf("remove layer %s: %w", id, err)
 	}
