@@ -18,8 +18,9 @@ import (
 
 // PruneOptions say which part of the build cache goes.
 type PruneOptions struct {
-	// All takes also what images have in them, and the directories of cache
-	// mounts; otherwise only what no image stands on.
+	// All takes also what images have in them, the directories of cache mounts
+	// and what is remembered of contexts' files; otherwise only what no image
+	// stands on.
 	All bool
 	// Before, when not zero, spares what was used since.
 	Before time.Time
@@ -81,6 +82,9 @@ func (b *Builder) Prune(ctx context.Context, o PruneOptions, kept func(map[strin
 	}
 	n, err := b.pruneMounts(o.Dry)
 	f.Bytes += n
+	if err == nil && !o.Dry {
+		err = os.RemoveAll(filepath.Join(b.Layout.Cache(), "stat"))
+	}
 	return f, err
 }
 

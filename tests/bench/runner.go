@@ -24,17 +24,6 @@ type runner struct {
 // newRunners prepares davit, with a root of its own below dir, and the peer
 // when there is one: both get busybox.
 func newRunners(ctx context.Context, o options, dir string) ([]*runner, error) {
-	cache, err := images.Open("")
-	if err != nil {
-		return nil, err
-	}
-	busybox, err := images.Find("busybox")
-	if err != nil {
-		return nil, err
-	}
-	if err := cache.Make(ctx, os.Stderr, busybox...); err != nil {
-		return nil, err
-	}
 	var all []*runner
 	for _, line := range []string{o.cli, o.peer} {
 		words := strings.Fields(line)
@@ -42,19 +31,47 @@ func newRunners(ctx context.Context, o options, dir string) ([]*runner, error) {
 			continue
 		}
 		r := &runner{name: filepath.Base(words[0]), words: words, env: append(os.Environ(), "DAVIT_ROOT="+filepath.Join(dir, "root")), port: firstPort + len(all)}
-		// docker compose's images are docker's.
-		loader := words
-		if words[len(words)-1] == "compose" {
-			loader = words[:len(words)-1]
-		}
-		load := exec.CommandContext(ctx, loader[0], append(loader[1:len(loader):len(loader)], "load")...)
-		load.Env, load.Stderr = r.env, os.Stderr
-		if err := cache.Feed(load, busybox...); err != nil {
-			return nil, fmt.Errorf("%s: %w", line, err)
+		if err := r.load(ctx, "busybox"); err != nil {
+			return nil, err
 		}
 		all = append(all, r)
 	}
 	return all, nil
+}
+
+// load gives the runner images of tests/images.
+func (r *runner) load(ctx context.Context, names ...string) error {
+	if len(names) == 0 {
+		return nil
+	}
+	cache, err := images.Open("")
+	if err != nil {
+		return err
+	}
+	list, err := images.Find(names...)
+	if err != nil {
+		return err
+	}
+	if err := cache.Make(ctx, os.Stderr, list...); err != nil {
+		return err
+	}
+	load := r.engine(ctx, "load")
+	load.Stderr = os.Stderr
+	if err := cache.Feed(load, list...); err != nil {
+		return fmt.Errorf("%s load: %w", r.name, err)
+	}
+	return nil
+}
+
+// engine is a command on images and caches: docker compose's are docker's.
+func (r *runner) engine(ctx context.Context, args ...string) *exec.Cmd {
+	words := r.words
+	if words[len(words)-1] == "compose" {
+		words = words[:len(words)-1]
+	}
+	cmd := exec.CommandContext(ctx, words[0], append(words[1:len(words):len(words)], args...)...)
+	cmd.Env = r.env
+	return cmd
 }
 
 // run runs the runner in a project's directory and returns how long it took.
@@ -95,7 +112,10 @@ func project(dir string, r *runner, s scenario) (string, error) {
 		text = idleServices(s.services)
 	}
 	text = strings.ReplaceAll(text, "PORT", strconv.Itoa(r.port))
-	return dir, os.WriteFile(filepath.Join(dir, "compose.yaml"), []byte(text), 0o644)
+	if err := os.WriteFile(filepath.Join(dir, "compose.yaml"), []byte(text), 0o644); err != nil || s.prepare == nil {
+		return dir, err
+	}
+	return dir, s.prepare(dir)
 }
 
 func idleServices(n int) string {

@@ -16,8 +16,10 @@ const idle = 300 * time.Millisecond
 type scenario struct {
 	name     string
 	services int
-	file     string   // the compose file; empty: that many idle services
-	before   []string // run once, before the first repeat
+	file     string                 // the compose file; empty: that many idle services
+	images   []string               // of tests/images, beside busybox
+	prepare  func(dir string) error // adds to the project's directory
+	before   []string               // run once, before the first repeat
 	steps    []step
 	after    []string // run once, after the last
 }
@@ -40,6 +42,7 @@ func scenarios(sizes []int) []scenario {
 		}})
 	}
 	most := sizes[len(sizes)-1]
+	all = append(all, builds()...)
 	return append(all,
 		scenario{name: "all up", services: most, before: up, after: down, steps: []step{
 			{row: fmt.Sprintf("up again, nothing to do, %d services", most), args: up},
@@ -85,6 +88,9 @@ func (b *bench) measure(ctx context.Context, s scenario) error {
 	for i, r := range b.runners {
 		var err error
 		if dirs[i], err = project(b.dir, r, s); err != nil {
+			return err
+		}
+		if err := r.load(ctx, s.images...); err != nil {
 			return err
 		}
 		if _, err := r.do(ctx, dirs[i], s.before); err != nil {
