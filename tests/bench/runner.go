@@ -78,7 +78,8 @@ func (r *runner) engine(ctx context.Context, args ...string) *exec.Cmd {
 func (r *runner) run(ctx context.Context, dir string, args ...string) (time.Duration, error) {
 	cmd := exec.CommandContext(ctx, r.words[0], append(r.words[1:len(r.words):len(r.words)], args...)...)
 	cmd.Dir, cmd.Env = dir, r.env
-	log, err := os.Create(filepath.Join(dir, "output"))
+	// Beside the project, which is also the context of its builds.
+	log, err := os.Create(dir + ".output")
 	if err != nil {
 		return 0, err
 	}
