@@ -23,6 +23,7 @@ import (
 	"github.com/davit-run/davit/engine"
 	"github.com/davit-run/davit/engine/build/bridge"
 	"github.com/davit-run/davit/engine/build/ops"
+	"github.com/davit-run/davit/engine/build/scan"
 	"github.com/davit-run/davit/engine/build/solver"
 	"github.com/davit-run/davit/engine/layer"
 	"github.com/davit-run/davit/engine/store"
@@ -133,9 +134,24 @@ func checkSummary(object []byte) []byte {
 	}
 }
 
+// contextReads is how often a context is read anew when a file of it changed
+// under a step's hands, as editors and compilers beside a build do.
+const contextReads = 3
+
 // ask has the frontend answer a request, and counts the steps that ran: the
 // empty call builds.
-func (b *Builder) ask(ctx context.Context, r Request, call string, report func(*client.SolveStatus)) (*gateway.Result, int, error) {
+func (b *Builder) ask(ctx context.Context, r Request, call string, report func(*client.SolveStatus)) (res *gateway.Result, ran int, err error) {
+	for range contextReads {
+		var n int
+		res, n, err = b.askOnce(ctx, r, call, report)
+		if ran += n; !errors.Is(err, scan.ErrChanged) {
+			break
+		}
+	}
+	return res, ran, err
+}
+
+func (b *Builder) askOnce(ctx context.Context, r Request, call string, report func(*client.SolveStatus)) (*gateway.Result, int, error) {
 	h, opts, cleanup, err := b.prepare(r)
 	defer cleanup()
 	if err != nil {

@@ -184,24 +184,49 @@ func (w *writer) putRegular(p Placement, at int, base string) error {
 		return err
 	}
 	defer in.Close()
-	fd, err := unix.Openat(at, base, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
+	fd, err := unix.Openat(at, base, unix.O_RDWR|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
 	if err != nil {
 		return err
 	}
 	out := os.NewFile(uintptr(fd), base)
 	defer out.Close()
-	n, err := io.Copy(out, in)
+	n, err := io.Copy(out, io.LimitReader(in, e.Size))
 	if err != nil {
 		return err
 	}
-	if n != e.Size {
-		return fmt.Errorf("%s changed while it was copied: %d bytes, then %d", e.Path, e.Size, n)
+	if n < e.Size {
+		return fmt.Errorf("%s: %w", e.Path, scan.ErrChanged)
+	}
+	if err := w.verify(e, in, out); err != nil {
+		return err
 	}
 	if err := w.attributes(out, e); err != nil {
 		return err
 	}
 	when := w.when(e)
 	return unix.UtimesNanoAt(at, base, []unix.Timespec{when, when}, unix.AT_SYMLINK_NOFOLLOW)
+}
+
+// verify makes sure that what was copied of a living tree is what its digest
+// says, which is in the cache's key.
+func (w *writer) verify(e scan.Entry, in, out *os.File) error {
+	t, living := w.tree.(interface {
+		Unchanged(scan.Entry, *os.File) bool
+	})
+	if !living || t.Unchanged(e, in) {
+		return nil
+	}
+	want, err := w.tree.Digest(e)
+	if err != nil {
+		return err
+	}
+	if _, err := out.Seek(0, io.SeekStart); err != nil {
+		return err
+	}
+	if got, _, err := scan.Hash(out); err != nil || got != want {
+		return errors.Join(err, fmt.Errorf("%s: %w", e.Path, scan.ErrChanged))
+	}
+	return nil
 }
 
 func (w *writer) link(first string, at int, base string) error {

@@ -1,11 +1,15 @@
 package scan
 
 import (
+	"errors"
+	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path"
 	"sort"
 	"sync"
+	"time"
 
 	"github.com/moby/patternmatcher"
 	"golang.org/x/sys/unix"
@@ -22,9 +26,17 @@ type Context struct {
 	ignore *patternmatcher.PatternMatcher
 	cache  *StatCache
 
+	opened time.Time
+
 	mu   sync.Mutex
 	dirs map[string]*node
+
+	known sync.Map // path -> digest: of each file once, however often a build asks
 }
+
+// ErrChanged means that a file of a context became another one while the build
+// read it, so that what was copied is not what was digested.
+var ErrChanged = errors.New("it changed while it was read; .dockerignore keeps such files out")
 
 // A node is a directory that was read.
 type node struct {
@@ -45,7 +57,7 @@ func OpenContext(dir string, exclude []string, cache *StatCache) (*Context, erro
 		root.Close()
 		return nil, err
 	}
-	return &Context{root: root, ignore: pm, cache: cache, dirs: make(map[string]*node)}, nil
+	return &Context{root: root, ignore: pm, cache: cache, opened: time.Now(), dirs: make(map[string]*node)}, nil
 }
 
 // Close lets the directory go.
@@ -182,6 +194,29 @@ func (c *Context) Open(p string) (*os.File, error) {
 
 // Digest implements Tree, from the cache where the file's stat allows.
 func (c *Context) Digest(e Entry) (string, error) {
+	if d, ok := c.known.Load(e.Path); ok {
+		return d.(string), nil
+	}
+	d, err := c.digest(e)
+	if err == nil {
+		c.known.Store(e.Path, d)
+	}
+	return d, err
+}
+
+// Unchanged says whether a file that was opened is, as far as stat(2) tells,
+// the one that was digested. One that was written to since the context was
+// opened, or a moment before, may have changed without a trace.
+func (c *Context) Unchanged(e Entry, f *os.File) bool {
+	var st unix.Stat_t
+	if unix.Fstat(int(f.Fd()), &st) != nil {
+		return false
+	}
+	racy := c.opened.Add(-tick).UnixNano()
+	return stamp(entry(e.Path, st)) == stamp(e) && st.Mtim.Nano() < racy && st.Ctim.Nano() < racy
+}
+
+func (c *Context) digest(e Entry) (string, error) {
 	if d, ok := c.cache.get(e); ok {
 		return d, nil
 	}
@@ -190,7 +225,12 @@ func (c *Context) Digest(e Entry) (string, error) {
 		return "", err
 	}
 	defer f.Close()
-	d, err := hashFile(f)
+	// As many bytes as there were when the directory was read: a log that
+	// grows meanwhile counts as it was then.
+	d, n, err := Hash(io.LimitReader(f, e.Size))
+	if err == nil && n < e.Size {
+		err = fmt.Errorf("%s: %w", e.Path, ErrChanged)
+	}
 	if err != nil {
 		return "", err
 	}

@@ -7,7 +7,6 @@ import (
 	"hash"
 	"io"
 	"maps"
-	"os"
 	"slices"
 	"sync"
 
@@ -16,15 +15,17 @@ import (
 
 var copyBuffers = sync.Pool{New: func() any { b := make([]byte, 256<<10); return &b }}
 
-func hashFile(f *os.File) (string, error) {
+// Hash returns the sha256 of what r holds, in hex, and its length in bytes.
+func Hash(r io.Reader) (string, int64, error) {
 	h := sha256.New()
 	buf := copyBuffers.Get().(*[]byte)
 	defer copyBuffers.Put(buf)
 	// The wrapper hides File.WriteTo, which would allocate a buffer of its own.
-	if _, err := io.CopyBuffer(h, struct{ io.Reader }{f}, *buf); err != nil {
-		return "", err
+	n, err := io.CopyBuffer(h, struct{ io.Reader }{r}, *buf)
+	if err != nil {
+		return "", n, err
 	}
-	return hex.EncodeToString(h.Sum(nil)), nil
+	return hex.EncodeToString(h.Sum(nil)), n, nil
 }
 
 // Fingerprint is a digest of everything about an entry that its name does not

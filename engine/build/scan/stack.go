@@ -144,5 +144,6 @@ func (s *Stack) Digest(e Entry) (string, error) {
 		return "", err
 	}
 	defer f.Close()
-	return hashFile(f)
+	d, _, err := Hash(f)
+	return d, err
 }
