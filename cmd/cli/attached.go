@@ -54,7 +54,7 @@ type news struct {
 func (s *session) upAttached(ctx context.Context, o upOptions, services []string, steps []reconcile.Step) error {
 	a := &attachment{
 		session: s, o: o, services: services, wanted: map[string]reconcile.Container{}, shown: map[string]bool{},
-		stream:  s.newStream(look{o.noColor, o.noPrefix, o.timestamps}),
+		stream:  s.newStream(look{noColor: o.noColor, noPrefix: o.noPrefix, timestamps: o.timestamps}),
 		sources: map[string]*source{}, waiting: map[string]string{}, news: make(chan news, 64),
 	}
 	a.choose()

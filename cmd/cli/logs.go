@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"fmt"
+	"regexp"
 	"strconv"
 	"time"
 
@@ -17,6 +18,7 @@ type logsOptions struct {
 	follow             bool
 	index              int
 	since, until, tail string
+	verify             bool
 }
 
 func newLogs(g *globals) *cobra.Command {
@@ -30,18 +32,25 @@ func newLogs(g *globals) *cobra.Command {
 	}
 	f := c.Flags()
 	f.BoolVarP(&o.follow, "follow", "f", false, "Follow log output")
+	f.Func("grep", "Show only lines that match a regular expression (RE2); davit's own notices stay", func(word string) (err error) {
+		o.grep, err = regexp.Compile(word)
+		return err
+	})
 	f.IntVar(&o.index, "index", 0, "index of the container if service has multiple replicas")
+	f.BoolVar(&o.json, "json", false, "One JSON object per line: source, stream, time, text")
 	f.BoolVar(&o.noColor, "no-color", false, "Produce monochrome output")
 	f.BoolVar(&o.noPrefix, "no-log-prefix", false, "Don't print prefix in logs")
 	f.StringVar(&o.since, "since", "", "Show logs since timestamp (e.g. 2013-01-02T13:23:37Z) or relative (e.g. 42m for 42 minutes)")
 	f.StringVar(&o.until, "until", "", "Show logs before a timestamp (e.g. 2013-01-02T13:23:37Z) or relative (e.g. 42m for 42 minutes)")
 	f.StringVarP(&o.tail, "tail", "n", "all", "Number of lines to show from the end of the logs for each container")
 	f.BoolVarP(&o.timestamps, "timestamps", "t", false, "Show timestamps")
+	f.BoolVar(&o.verify, "verify", false, "Check the logs on disk against their index instead of showing them; exit status 1 where one is damaged")
+	c.MarkFlagsMutuallyExclusive("verify", "follow")
 	return c
 }
 
 func (o logsOptions) read(now time.Time) (journal.ReadOptions, error) {
-	r := journal.ReadOptions{Tail: -1, Follow: o.follow}
+	r := journal.ReadOptions{Tail: -1, Follow: o.follow, Past: true}
 	var err error
 	if r.Since, err = moment(o.since, now); err != nil {
 		return r, fmt.Errorf("--since: %w", err)
@@ -104,6 +113,9 @@ func runLogs(ctx context.Context, g *globals, o logsOptions, services []string) 
 			return err
 		}
 		list = []reconcile.ActualContainer{a}
+	}
+	if o.verify {
+		return s.verifyLogs(list)
 	}
 	st := s.newStream(o.look)
 	for _, a := range list {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -28,15 +29,18 @@ type stream struct {
 }
 
 // A look is how a stream's lines look.
-type look struct{ noColor, noPrefix, timestamps bool }
+type look struct {
+	noColor, noPrefix, timestamps, json bool
+	grep                                *regexp.Regexp // nil: all lines
+}
 
 func (s *session) newStream(l look) *stream {
-	o := console.Options{NoPrefix: l.noPrefix, Timestamps: l.timestamps, Services: s.serviceNames()}
+	o := console.Options{NoPrefix: l.noPrefix, Timestamps: l.timestamps, JSON: l.json, Grep: l.grep, Services: s.serviceNames()}
 	st := &stream{session: s, mux: mux.New()}
 	o.Color, o.Terminal = !l.noColor && s.colour(s.out), isTerminal(s.out)
 	st.out = console.New(s.out, o)
 	st.err = st.out
-	if !sameFile(s.out, s.globals.err) {
+	if !l.json && !sameFile(s.out, s.globals.err) { // an object names its stream
 		o.Color, o.Terminal = !l.noColor && s.colour(s.globals.err), isTerminal(s.globals.err)
 		st.err = console.New(s.globals.err, o)
 	}
@@ -81,7 +85,7 @@ func (st *stream) add(id, name string, o journal.ReadOptions) (*source, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
-	r, err := journal.Open(dir, o)
+	r, err := journal.OpenHistory(dir, o)
 	if err != nil {
 		return nil, err
 	}
@@ -122,7 +126,7 @@ func (st *stream) close() error {
 
 // A source is a container's log with words of davit's own between its lines.
 type source struct {
-	*journal.Reader
+	*journal.History
 	words chan string
 	held  string // a word that comes after the lines that are there
 
@@ -130,8 +134,8 @@ type source struct {
 	wake chan<- struct{}
 }
 
-func newSource(r *journal.Reader) *source {
-	return &source{Reader: r, words: make(chan string, 64)}
+func newSource(h *journal.History) *source {
+	return &source{History: h, words: make(chan string, 64)}
 }
 
 // say puts a line of davit's behind what the container has written by now.
@@ -156,7 +160,7 @@ func (s *source) finish(word string) {
 	if word != "" {
 		s.say(word)
 	}
-	s.Reader.Finish()
+	s.History.Finish()
 }
 
 // Notify has c told of new lines and of new words.
@@ -164,14 +168,14 @@ func (s *source) Notify(c chan<- struct{}) {
 	s.mu.Lock()
 	s.wake = c
 	s.mu.Unlock()
-	s.Reader.Notify(c)
+	s.History.Notify(c)
 }
 
 // Poll returns the next line of the log and, behind those that were written
 // before it was said, the next word.
 func (s *source) Poll() (logs.Line, bool, error) {
 	s.listen()
-	l, ok, err := s.Reader.Poll()
+	l, ok, err := s.History.Poll()
 	if ok || err != nil && !errors.Is(err, io.EOF) {
 		return l, ok, err
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/davit-run/davit/engine"
 	"github.com/davit-run/davit/engine/store"
+	"github.com/davit-run/davit/logs/journal"
 )
 
 // removeCall takes the container away; one that runs is killed first.
@@ -76,7 +77,22 @@ func (c *container) removeAll(volumes bool) error {
 			}
 		}
 	}
+	c.bequeath()
 	return removeDir(dir)
+}
+
+// bequeath hands the log on to the container that takes this one's place. A log
+// that cannot be handed on keeps nobody from removing the container.
+func (c *container) bequeath() {
+	heir := c.k.o.Layout.Heir(c.k.o.Project, c.id)
+	if heir == "" {
+		return
+	}
+	o, _ := journal.OptionsFor(c.rec.Spec.Log.Options) // unreadable ones are the defaults
+	to := filepath.Join(c.k.o.Layout.Container(c.k.o.Project, heir), "log")
+	if err := journal.Inherit(to, c.logDir(), o.Total()); err != nil {
+		c.k.log("container %s: %v", c.name(), err)
+	}
 }
 
 // removeDir removes a container's directory, its records last.

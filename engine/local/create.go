@@ -70,6 +70,11 @@ func (e *Engine) CreateContainer(ctx context.Context, d Draft) (id string, err e
 	if err := e.giveVolumes(ctx, c, kept); err != nil {
 		return "", fmt.Errorf("create container %s: %w", d.Name, err)
 	}
+	if d.Replaces != "" {
+		if err := e.layout.SaveHeir(d.Project, d.Replaces, c.ID); err != nil {
+			return "", fmt.Errorf("create container %s: %w", d.Name, err)
+		}
+	}
 	if err := e.layout.SaveContainer(c); err != nil {
 		return "", err
 	}

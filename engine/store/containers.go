@@ -49,3 +49,27 @@ func (l Layout) LoadState(project, id string) (*engine.State, error) {
 	}
 	return s, nil
 }
+
+// SaveHeir notes which container takes the place of another, before that one is
+// recorded: it is the one that inherits the log. Syncing its record, which
+// comes next, commits this one too where the file system has a journal.
+func (l Layout) SaveHeir(project, id, heir string) error {
+	dir := l.Container(project, id)
+	if _, err := os.Lstat(dir); errors.Is(err, os.ErrNotExist) {
+		return nil // it is gone: there is nothing to inherit
+	}
+	return WriteUnsynced(filepath.Join(dir, "heir.json"), heir)
+}
+
+// Heir is the container that takes the place of another, provided that it is
+// there; empty where there is none.
+func (l Layout) Heir(project, id string) string {
+	var heir string
+	if Read(filepath.Join(l.Container(project, id), "heir.json"), &heir) != nil || filepath.Base(heir) != heir || heir == id {
+		return ""
+	}
+	if _, err := l.LoadContainer(project, heir); err != nil {
+		return ""
+	}
+	return heir
+}

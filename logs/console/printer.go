@@ -50,13 +50,19 @@ type Printer struct {
 	width  int               // of the longest name
 	looks  map[string]string // prefixes by source
 	open   key               // the cursor stands in this line; zero: at a line's beginning
-	held   map[key][]byte    // lines that are kept back until they are whole
+	held   map[key]piece     // lines that are kept back until they are whole
 }
 
 // key names a line that goes on: one per source and stream.
 type key struct {
 	source string
 	stream logs.Stream
+}
+
+// A piece is the beginning of a line.
+type piece struct {
+	text []byte
+	time time.Time // of its last part
 }
 
 // New returns a Printer that writes to w.
@@ -66,7 +72,7 @@ func New(w io.Writer, o Options) *Printer {
 		out:    bufio.NewWriterSize(w, bufferSize),
 		colors: newPalette(o.Services),
 		looks:  map[string]string{},
-		held:   map[key][]byte{},
+		held:   map[key]piece{},
 	}
 }
 
@@ -117,12 +123,12 @@ func (p *Printer) hold(l *logs.Line) bool {
 	}
 	k := key{l.Source, l.Stream}
 	kept, some := p.held[k]
-	if l.Partial && len(kept)+len(l.Text) <= maxHeld {
-		p.held[k] = append(kept, l.Text...)
+	if l.Partial && len(kept.text)+len(l.Text) <= maxHeld {
+		p.held[k] = piece{append(kept.text, l.Text...), l.Time}
 		return true
 	}
 	if some {
-		l.Text = append(kept, l.Text...)
+		l.Text = append(kept.text, l.Text...)
 		delete(p.held, k)
 	}
 	return false
@@ -258,10 +264,10 @@ func (p *Printer) Close() error {
 	if p.timer != nil {
 		p.timer.Stop()
 	}
-	for k, text := range p.held {
-		l := logs.Line{Source: k.source, Stream: k.stream, Text: text}
+	for k, kept := range p.held {
+		l := logs.Line{Source: k.source, Stream: k.stream, Time: kept.time, Text: kept.text}
 		switch {
-		case p.o.Grep != nil && !p.o.Grep.Match(text):
+		case p.o.Grep != nil && !p.o.Grep.Match(l.Text):
 		case p.o.JSON:
 			p.object(l)
 		default:

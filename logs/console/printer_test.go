@@ -218,8 +218,8 @@ func TestHeldPiecesAreBounded(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, h := range p.held {
-			if len(h) > maxHeld {
-				t.Fatalf("%d bytes are held", len(h))
+			if len(h.text) > maxHeld {
+				t.Fatalf("%d bytes are held", len(h.text))
 			}
 		}
 	}

@@ -37,6 +37,12 @@ func (o Options) bounded() Options {
 	return o
 }
 
+// Total is what a log may take on the disk, in bytes.
+func (o Options) Total() int64 {
+	o = o.bounded()
+	return o.MaxSize * int64(o.MaxFiles)
+}
+
 // OptionsFor reads a service's logging options: max-size and max-file of the
 // drivers json-file and local, with Docker's units (k, m, g are powers of two).
 // Other options are other drivers' and are passed over. See

@@ -18,6 +18,7 @@ type ReadOptions struct {
 	Since, Until time.Time // zero: from the beginning, to the end; a line's time is that of its end
 	Tail         int       // the last so many lines, unfinished ones counted, notices not; negative: all
 	Follow       bool      // wait for more at the end
+	Past         bool      // of OpenHistory: begin with the logs of the containers before this one
 }
 
 // A Reader reads a container's log while it is being written. It is for one
@@ -38,6 +39,7 @@ type Reader struct {
 	skipTails int64       // unfinished lines to leave out
 	said      []logs.Line // davit's own, to be handed out first
 	until     int64       // 0: no end
+	short     int         // lines that Tail asks for beyond what there was
 	lost      int64       // bytes of the current generation that rotation removed too soon
 	over      bool
 	looks     uint // calls of Next
@@ -74,6 +76,8 @@ func open(dir string, o ReadOptions) (*Reader, error) {
 	}
 	if len(r.gens) > 0 {
 		r.seek()
+	} else {
+		r.short = max(0, o.Tail)
 	}
 	return r, nil
 }
@@ -115,12 +119,19 @@ func (r *Reader) Close() error {
 // Next returns the next line, and io.EOF after the last. A follower waits for
 // more until ctx ends, Finish is called or the log is removed. A line with
 // Partial set goes on with the next line of the same stream.
-func (r *Reader) Next(ctx context.Context) (logs.Line, error) {
+func (r *Reader) Next(ctx context.Context) (logs.Line, error) { return next(ctx, r, r) }
+
+// A linePoller gives lines without waiting.
+type linePoller interface {
+	Poll() (logs.Line, bool, error)
+}
+
+func next(ctx context.Context, from linePoller, r *Reader) (logs.Line, error) {
 	for {
 		if r.looks++; r.looks%256 == 0 && ctx.Err() != nil {
 			return logs.Line{}, ctx.Err()
 		}
-		line, ok, err := r.Poll()
+		line, ok, err := from.Poll()
 		if ok || err != nil {
 			return line, err
 		}

@@ -84,6 +84,7 @@ func (r *Reader) lastLines(from place, n int) (place, int) {
 		}
 		left -= g.linesBetween(g.before(at.rec), g.clip(now.ends))
 	}
+	r.short = int(max(0, left))
 	return at, int(max(0, -left))
 }
 

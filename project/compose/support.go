@@ -49,7 +49,6 @@ var rows = []row{
 	{Path: "services.*.runtime", Treat: warned, Note: "davit is the runtime; another one is not called", Only: []string{"!runc", "crun", ""}},
 	{Path: "services.*.storage_opt", Treat: warned, Note: "the writable layer has no size limit yet"},
 	{Path: "services.*.use_api_socket", Treat: warned, Note: "there is no engine socket to hand to the container", Only: []string{"!false"}},
-	{Path: "services.*.logging.driver", Treat: warned, Note: "davit keeps the log itself, where `logs` reads it", Only: []string{"!json-file", "local", "none", ""}},
 	{Path: "services.*.ports.[].mode", Treat: ignored, Note: "host and ingress are the same on one host"},
 	{Path: "services.*.ports.[].name", Treat: ignored, Note: "documentation"},
 	{Path: "services.*.ports.[].app_protocol", Treat: ignored, Note: "documentation"},

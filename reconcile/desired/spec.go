@@ -48,11 +48,23 @@ func (b *builder) spec(s *project.Service) engine.Spec {
 		spec.StopTimeout = &d
 	}
 	if s.Logging != nil {
+		b.checkLogging(s)
 		spec.Log = engine.LogConfig{Driver: s.Logging.Driver, Options: s.Logging.Options}
 	}
 	spec.Env, spec.UnsetEnv = variables(s.Environment)
 	b.network(s, &spec)
 	return spec
+}
+
+// checkLogging refuses a driver that davit does not have: whoever asked for it
+// would look for the lines where they never arrive.
+func (b *builder) checkLogging(s *project.Service) {
+	switch s.Logging.Driver {
+	case "", "json-file", "local", "none", "journald", "syslog":
+	default:
+		b.wrong("services."+s.Name+".logging.driver", "use one of json-file, local, none, journald, syslog",
+			"there is no logging driver %q", s.Logging.Driver)
+	}
 }
 
 // windows refuses what only Windows has.
