@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -103,26 +104,41 @@ func BenchmarkSinceLastMoment(b *testing.B) {
 // BenchmarkSteadyOutput is a container that prints 20,000 lines of 100 bytes a
 // second, one write each; it reports which part of a core the journal takes.
 // The producer is another process, so that its time does not count.
-func BenchmarkSteadyOutput(b *testing.B) {
+func BenchmarkSteadyOutput(b *testing.B) { steady(b, "steady", logs.Stdout) }
+
+// BenchmarkSteadyOutputOnTwoStreams is the same with the lines on both streams
+// in turn: the journal then looks more often, for the sake of their order.
+func BenchmarkSteadyOutputOnTwoStreams(b *testing.B) { steady(b, "pair", logs.Stdout, logs.Stderr) }
+
+func steady(b *testing.B, role string, streams ...logs.Stream) {
 	dir := filepath.Join(b.TempDir(), "log")
 	w := wr(b, dir, Options{})
-	r, stop := producer(b, "steady")
+	var rs, ws []*os.File
+	for range streams {
+		r, pw := blockingPipe(b)
+		rs, ws = append(rs, r), append(ws, pw)
+	}
+	stop := produce(b, role, rs, ws)
 	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error)
-	go func() { done <- w.Pump(ctx, logs.Stdout, r) }()
+	var pumps sync.WaitGroup
+	for i, s := range streams {
+		pumps.Go(func() {
+			if err := w.Pump(ctx, s, rs[i]); err != nil {
+				b.Error(err)
+			}
+		})
+	}
 	time.Sleep(100 * time.Millisecond)
 	start, cpu := time.Now(), cpuTime()
 	time.Sleep(3 * time.Second)
 	used := cpuTime() - cpu
 	took := time.Since(start)
-	lines := w.seg.last.ends[0] / 100
 	stop()
 	cancel()
-	if err := <-done; err != nil {
-		b.Fatal(err)
-	}
+	pumps.Wait()
+	lines := w.seg.last.ends.total() / 100
 	b.ReportMetric(100*used.Seconds()/took.Seconds(), "%core")
-	b.ReportMetric(float64(lines)/took.Seconds(), "lines/s")
+	b.ReportMetric(float64(lines)/time.Since(start).Seconds(), "lines/s")
 	b.ReportMetric(float64(w.seg.size/recordSize)/took.Seconds(), "records/s")
 }
 

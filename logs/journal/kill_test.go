@@ -57,15 +57,19 @@ func writerMain() {
 	os.Exit(0)
 }
 
-// producerMain prints numbered lines, 20,000 a second, until it is told to stop.
+// producerMain prints numbered lines, until it is told to stop: 20,000 a second
+// (steady), the same on two streams in turn (pair), or as many as it can (burst).
 func producerMain(role string) {
 	stop := make(chan os.Signal, 1)
 	signal.Notify(stop, syscall.SIGTERM)
 	limit, _ := strconv.Atoi(os.Getenv("JOURNAL_LINES"))
-	pipe := os.NewFile(3, "pipe")
+	pipes := []*os.File{os.NewFile(3, "pipe")}
+	if role == "pair" {
+		pipes = append(pipes, os.NewFile(4, "pipe"))
+	}
 	start := time.Now()
 	for i := 0; limit == 0 || i < limit; i++ {
-		if i%20 == 0 && role == "steady" {
+		if i%20 == 0 && role != "burst" {
 			select {
 			case <-stop:
 				fmt.Println(i)
@@ -74,7 +78,7 @@ func producerMain(role string) {
 			}
 			time.Sleep(time.Until(start.Add(time.Duration(i) * 50 * time.Microsecond)))
 		}
-		if _, err := fmt.Fprintf(pipe, "%099d\n", i); err != nil {
+		if _, err := fmt.Fprintf(pipes[i%len(pipes)], "%099d\n", i); err != nil {
 			os.Exit(3)
 		}
 	}
@@ -87,9 +91,15 @@ func producerMain(role string) {
 func producer(t testing.TB, role string, env ...string) (r *os.File, stop func() int) {
 	t.Helper()
 	r, w := blockingPipe(t)
+	return r, produce(t, role, []*os.File{r}, []*os.File{w}, env...)
+}
+
+// produce is producer on given pipes, whose ends it closes when it is over.
+func produce(t testing.TB, role string, r, w []*os.File, env ...string) (stop func() int) {
+	t.Helper()
 	cmd := exec.Command("/proc/self/exe")
 	cmd.Env = append(env, "JOURNAL_ROLE="+role)
-	cmd.ExtraFiles = []*os.File{w}
+	cmd.ExtraFiles = w
 	out, err := cmd.StdoutPipe()
 	if err == nil {
 		err = cmd.Start()
@@ -97,13 +107,17 @@ func producer(t testing.TB, role string, env ...string) (r *os.File, stop func()
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.Close()
+	for _, f := range w {
+		f.Close()
+	}
 	t.Cleanup(func() {
 		cmd.Process.Kill()
 		cmd.Wait()
-		r.Close()
+		for _, f := range r {
+			f.Close()
+		}
 	})
-	return r, func() int {
+	return func() int {
 		cmd.Process.Signal(syscall.SIGTERM)
 		word, _ := bufio.NewReader(out).ReadString('\n')
 		n, err := strconv.Atoi(strings.TrimSpace(word))

@@ -78,12 +78,18 @@ type inlet struct {
 }
 
 func newInlet(f *os.File, open func(*os.File) (int, error)) (*inlet, error) {
-	p, err := pipes()
+	fd, err := open(f)
 	if err != nil {
 		return nil, err
 	}
-	fd, err := open(f)
+	return enlist(fd)
+}
+
+// enlist has the poller wait for a descriptor, which is closed where that fails.
+func enlist(fd int) (*inlet, error) {
+	p, err := pipes()
 	if err != nil {
+		unix.Close(fd)
 		return nil, err
 	}
 	in := &inlet{poller: p, fd: fd, ready: make(chan struct{}, 1)}

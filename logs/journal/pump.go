@@ -29,11 +29,13 @@ type pump struct {
 	w       *Writer
 	stream  int
 	in      *inlet
+	clock   *clock
 	size    int       // of the pipe
 	took    time.Time // when it last moved something
 	moved   int       // how much that was
 	waiting bool      // it has something, and lets it gather
 	busy    bool      // something came soon after the last time
+	led     bool      // the other stream's pump took what came last
 	full    full
 }
 
@@ -66,7 +68,12 @@ func (w *Writer) newPump(s logs.Stream, r *os.File) (*pump, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &pump{w: w, stream: i, in: in}
+	clock, err := newClock()
+	if err != nil {
+		in.close()
+		return nil, err
+	}
+	p := &pump{w: w, stream: i, in: in, clock: clock}
 	p.size, _ = unix.FcntlInt(uintptr(in.fd), unix.F_GETPIPE_SZ, 0)
 	w.mu.Lock()
 	w.pumps = append(w.pumps, p)
@@ -79,6 +86,7 @@ func (p *pump) close() {
 	p.w.pumps = slices.DeleteFunc(p.w.pumps, func(o *pump) bool { return o == p })
 	p.w.mu.Unlock()
 	p.in.close()
+	p.clock.close()
 }
 
 // run takes until the end of the pipe or of ctx.
@@ -107,9 +115,22 @@ func (p *pump) run(ctx context.Context) error {
 }
 
 // gather lets output come together for a moment when a little comes often. It
-// is called when the pipe has news, and after some was taken.
+// is called when the pipe has news, and after some was taken. While it waits the
+// other stream's pump may take what came, and then it waits on.
 func (p *pump) gather(news bool) {
+	for {
+		wait := p.patience(news)
+		if wait <= 0 {
+			return
+		}
+		p.clock.sleep(wait)
+	}
+}
+
+// patience is how long the pump lets output gather from now on.
+func (p *pump) patience(news bool) time.Duration {
 	p.w.mu.Lock()
+	defer p.w.mu.Unlock()
 	now := time.Now()
 	wait := p.pace(now) - now.Sub(p.took)
 	if news {
@@ -119,13 +140,13 @@ func (p *pump) gather(news bool) {
 		wait = 0
 	}
 	p.waiting = wait > 0
-	p.w.mu.Unlock()
-	if wait > 0 {
-		time.Sleep(wait)
-	}
+	return wait
 }
 
 func (p *pump) pace(now time.Time) time.Duration {
+	if p.led {
+		return paceAlone // one pump that looks often is enough
+	}
 	for _, o := range p.w.pumps {
 		if o != p && o.busy && now.Sub(o.took) < 2*paceAlone {
 			return paceBeside
@@ -144,13 +165,14 @@ func (p *pump) take() (int, error) {
 			o.catchUp()
 		}
 	}
-	p.waiting = false
+	p.waiting, p.led = false, false
 	return p.drain()
 }
 
 func (p *pump) catchUp() {
 	if p.waiting {
-		_, _ = p.drain()
+		n, _ := p.drain()
+		p.led = n > 0
 	}
 }
 

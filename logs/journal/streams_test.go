@@ -18,56 +18,6 @@ import (
 	"github.com/davit-run/davit/logs"
 )
 
-func TestTwoStreamsKeepTheOrderOfArrival(t *testing.T) {
-	dir := t.TempDir()
-	w := wr(t, dir, Options{})
-	var pumps sync.WaitGroup
-	var ends [2]*os.File
-	for i, s := range []logs.Stream{logs.Stdout, logs.Stderr} {
-		r, pw := blockingPipe(t)
-		defer r.Close()
-		ends[i] = pw
-		pumps.Go(func() {
-			if err := w.Pump(context.Background(), s, r); err != nil {
-				t.Error(err)
-			}
-		})
-	}
-	var want []string
-	for i := range 300 {
-		// Halves of lines cross; each is a millisecond after the other's.
-		fmt.Fprintf(ends[0], "out %d", i)
-		fmt.Fprintf(ends[1], "err %d", i)
-		pause()
-		fmt.Fprintln(ends[0], " done")
-		pause()
-		fmt.Fprintln(ends[1], " done")
-		pause()
-		want = append(want, fmt.Sprintf("stdout out %d done", i), fmt.Sprintf("stderr err %d done", i))
-	}
-	ends[0].Close()
-	ends[1].Close()
-	pumps.Wait()
-	got := readAll(t, dir, all)
-	if len(got) != len(want) {
-		t.Fatalf("%d lines of %d", len(got), len(want))
-	}
-	swapped := 0
-	for i := range got {
-		if got[i] != want[i] {
-			swapped++
-		}
-	}
-	// A wake-up that takes longer than a millisecond, on a machine with more
-	// work than processors, may cost the order of a pair.
-	if swapped > len(want)/50 {
-		t.Fatalf("%d of %d lines are out of order: %q", swapped, len(want), clip(got))
-	}
-}
-
-// pause is a millisecond of time going by, which is what is tested.
-func pause() { time.Sleep(time.Millisecond) }
-
 func TestConsoleIsTakenUntilItsLastUserHasGone(t *testing.T) {
 	dir := t.TempDir()
 	w := wr(t, dir, Options{})
