@@ -202,7 +202,7 @@ func follow(t *testing.T, dir string) (end func() int) {
 		t.Fatal(err)
 	}
 	got := make(chan int, 1)
-	ctx, cancel := context.WithTimeout(context.Background(), 120*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
 	t.Cleanup(cancel)
 	go func() {
 		defer r.Close()
