@@ -1,19 +1,16 @@
 package journal
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"io"
 	"os"
 	"runtime"
-	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/creack/pty"
-	"golang.org/x/sys/unix"
 
 	"github.com/davit-run/davit/logs"
 )
@@ -82,77 +79,6 @@ func TestStoppedPumpLeavesTheRestInThePipe(t *testing.T) {
 		want = append(want, fmt.Sprintf("stdout %d", i))
 	}
 	equal(t, readAll(t, dir, all), want...)
-}
-
-func TestFullDiskDropsCountsAndRecovers(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("mounting a small disk needs root")
-	}
-	dir := t.TempDir()
-	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=2m"); err != nil {
-		t.Fatal(err)
-	}
-	defer unix.Unmount(dir, unix.MNT_DETACH)
-	ballast := make([]byte, 1<<20)
-	os.WriteFile(dir+"/ballast", ballast, 0o600)
-	w := wr(t, dir+"/log", Options{})
-	r, pw := blockingPipe(t)
-	defer r.Close()
-	done := make(chan error, 1)
-	go func() { done <- w.Pump(context.Background(), logs.Stdout, r) }()
-
-	line := append(bytes.Repeat([]byte("y"), 999), '\n')
-	written := 0
-	print := func() {
-		start := time.Now()
-		pw.Write(line)
-		written++
-		if d := time.Since(start); d > time.Second {
-			t.Fatalf("the container was held up for %v", d)
-		}
-	}
-	for range 4000 {
-		print()
-	}
-	os.Remove(dir + "/ballast")
-	for deadline := time.Now().Add(10 * time.Second); !noticed(t, dir+"/log"); {
-		if time.Now().After(deadline) {
-			t.Fatal("no notice of what was dropped")
-		}
-		print()
-		time.Sleep(time.Millisecond)
-	}
-	io.WriteString(pw, "the end\n")
-	pw.Close()
-	if err := <-done; err != nil {
-		t.Fatal(err)
-	}
-	lines, dropped, cut := 0, 0, 0
-	for _, l := range readAll(t, dir+"/log", all) {
-		text := l[7:]
-		switch {
-		case strings.HasPrefix(l, "notice"):
-			var n int
-			fmt.Sscanf(text, "the disk was full: %d lines", &n)
-			dropped += n
-		case len(text) == 999 || text == "the end":
-			lines++
-		default:
-			cut++
-		}
-	}
-	if lines+dropped != written+1 || cut > 1 {
-		t.Fatalf("%d lines kept and %d dropped of %d, %d cut", lines, dropped, written+1, cut)
-	}
-}
-
-func noticed(t *testing.T, dir string) bool {
-	for _, l := range readAll(t, dir, all) {
-		if strings.HasPrefix(l, "notice the disk was full") {
-			return true
-		}
-	}
-	return false
 }
 
 func TestFiftyIdleContainersNeedNoThreads(t *testing.T) {
