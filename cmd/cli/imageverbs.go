@@ -46,22 +46,13 @@ func newImageInspect(g *globals) *cobra.Command {
 	c := &cobra.Command{
 		Use: "inspect [OPTIONS] IMAGE [IMAGE...]", Short: "Display detailed information on images", Args: cobra.MinimumNArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
-			s, err := g.open()
-			if err != nil {
-				return err
-			}
-			defer s.close()
-			var all []any
-			var wrong []error
-			for _, ref := range args {
+			return g.inspectEach(format, args, func(s *session, ref string) (any, error) {
 				img, err := s.engine.ImageStore().Resolve(ref)
 				if err != nil {
-					wrong = append(wrong, err)
-					continue
+					return nil, err
 				}
-				all = append(all, s.inspectImage(img))
-			}
-			return errors.Join(append(wrong, render.Documents(g.out, format, all))...)
+				return s.inspectImage(img), nil
+			})
 		},
 	}
 	c.Flags().StringVarP(&format, "format", "f", "", "Format output using a Go template, or 'json'")
@@ -321,21 +312,14 @@ func newImageRm(g *globals) *cobra.Command {
 // runImageRm takes names away, and images with their last name. The layers of
 // one that a container has stay until that is gone.
 func runImageRm(ctx context.Context, g *globals, force bool, refs []string) error {
-	s, err := g.open()
-	if err != nil {
-		return err
-	}
-	defer s.close()
-	var wrong []error
 	deleted := false
-	for _, ref := range refs {
+	err := g.forEach(refs, func(s *session, ref string) error {
 		r, err := s.engine.Untag(ref, force)
 		if errors.Is(err, image.ErrNotFound) && force {
-			continue
+			return errSkip
 		}
 		if err != nil {
-			wrong = append(wrong, err)
-			continue
+			return err
 		}
 		for _, n := range r.Untagged {
 			fmt.Fprintln(g.out, "Untagged:", image.Familiar(n))
@@ -344,10 +328,21 @@ func runImageRm(ctx context.Context, g *globals, force bool, refs []string) erro
 			deleted = true
 			fmt.Fprintln(g.out, "Deleted:", r.Deleted)
 		}
+		return nil
+	})
+	if !deleted {
+		return err
 	}
-	if deleted {
-		_, err := s.engine.Collect(ctx, false)
-		wrong = append(wrong, err)
+	return errors.Join(err, g.collect(ctx))
+}
+
+// collect removes the layers that nothing refers to any more.
+func (g *globals) collect(ctx context.Context) error {
+	s, err := g.open()
+	if err != nil {
+		return err
 	}
-	return errors.Join(wrong...)
+	defer s.close()
+	_, err = s.engine.Collect(ctx, false)
+	return err
 }

@@ -275,27 +275,16 @@ func newNetworkRm(g *globals) *cobra.Command {
 // runNetworkRm removes networks that nothing is on, each whatever becomes of
 // the others.
 func runNetworkRm(ctx context.Context, g *globals, force bool, names []string) error {
-	s, err := g.open()
-	if err != nil {
-		return err
-	}
-	defer s.close()
-	var wrong []error
-	for _, name := range names {
+	return g.removeEach(names, func(s *session, name string) error {
 		n, err := s.engine.FindNetwork(ctx, name)
 		if force && isNoNetwork(err) {
-			continue
-		}
-		if err == nil {
-			err = s.engine.DropNetwork(ctx, n)
+			return errSkip
 		}
 		if err != nil {
-			wrong = append(wrong, err)
-			continue
+			return err
 		}
-		fmt.Fprintln(g.out, name)
-	}
-	return errors.Join(wrong...)
+		return s.engine.DropNetwork(ctx, n)
+	})
 }
 
 type networkPruneOptions struct {

@@ -12,7 +12,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/davit-run/davit/cmd/render"
 	"github.com/davit-run/davit/engine"
 	"github.com/davit-run/davit/engine/local"
 )
@@ -76,29 +75,14 @@ func newNetworkInspect(g *globals) *cobra.Command {
 // runNetworkInspect prints networks as one JSON array, or each through a
 // template. Those that are missing are told of at the end.
 func runNetworkInspect(ctx context.Context, g *globals, format string, names []string) error {
-	s, err := g.open()
-	if err != nil {
-		return err
-	}
-	defer s.close()
-	var all []any
-	var wrong []error
-	for _, name := range names {
+	return g.inspectEach(format, names, func(s *session, name string) (any, error) {
 		n, err := s.engine.FindNetwork(ctx, name)
-		var v local.NetworkView
-		if err == nil {
-			v, err = s.engine.ViewNetwork(ctx, n)
-		}
 		if err != nil {
-			wrong = append(wrong, err)
-			continue
+			return nil, err
 		}
-		all = append(all, inspected(v))
-	}
-	if err := render.Documents(g.out, format, all); err != nil {
-		return err
-	}
-	return errors.Join(wrong...)
+		v, err := s.engine.ViewNetwork(ctx, n)
+		return inspected(v), err
+	})
 }
 
 func inspected(v local.NetworkView) networkJSON {

@@ -33,17 +33,11 @@ func newRm(g *globals) *cobra.Command {
 
 // runRm removes stopped containers once a person agrees.
 func runRm(ctx context.Context, g *globals, o rmOptions, services []string) error {
-	s, err := g.find(ctx, services)
+	s, err := g.take(ctx, services)
 	if err != nil {
 		return err
 	}
 	defer s.close()
-	if err := s.lock(ctx); err != nil {
-		return err
-	}
-	if err := s.observe(ctx); err != nil {
-		return err
-	}
 	steps := reconcile.Remove(s.desired, s.actual, reconcile.Options{Services: services, Volumes: o.volumes}, o.stop)
 	if s.dryRun {
 		return render.Plan(s.out, steps)

@@ -138,24 +138,12 @@ func newSecretInspect(g *globals, kind *local.FileKind) *cobra.Command {
 	c := &cobra.Command{
 		Use: "inspect [OPTIONS] NAME [NAME...]", Short: "Display information on secrets, never their contents", Args: cobra.MinimumNArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
-			s, err := g.open()
-			if err != nil {
-				return err
-			}
-			defer s.close()
-			var all []any
-			var wrong []error
-			for _, name := range args {
+			return g.inspectEach(format, args, func(s *session, name string) (any, error) {
 				f, err := s.engine.Kept().Get(*kind, name)
-				if err != nil {
-					wrong = append(wrong, err)
-					continue
-				}
 				v := fileJSON{ID: f.Name, CreatedAt: f.Changed, UpdatedAt: f.Changed}
 				v.Spec.Name, v.Spec.Labels = f.Name, map[string]string{}
-				all = append(all, v)
-			}
-			return errors.Join(append(wrong, render.Documents(g.out, format, all))...)
+				return v, err
+			})
 		},
 	}
 	c.Flags().StringVarP(&format, "format", "f", "", "Format output using a Go template, or 'json'")
@@ -166,20 +154,9 @@ func newSecretRm(g *globals, kind *local.FileKind) *cobra.Command {
 	return &cobra.Command{
 		Use: "rm NAME [NAME...]", Aliases: []string{"remove"}, Short: "Remove secrets that no container has", Args: cobra.MinimumNArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
-			s, err := g.open()
-			if err != nil {
-				return err
-			}
-			defer s.close()
-			var wrong []error
-			for _, name := range args {
-				if err := s.engine.Kept().Remove(*kind, name); err != nil {
-					wrong = append(wrong, err)
-					continue
-				}
-				fmt.Fprintln(g.out, name)
-			}
-			return errors.Join(wrong...)
+			return g.removeEach(args, func(s *session, name string) error {
+				return s.engine.Kept().Remove(*kind, name)
+			})
 		},
 	}
 }

@@ -150,6 +150,23 @@ func (g *globals) find(ctx context.Context, services []string) (*session, error)
 	return s, nil
 }
 
+// take is find, keeps other commands from changing the project, and looks at
+// the host.
+func (g *globals) take(ctx context.Context, services []string) (*session, error) {
+	s, err := g.find(ctx, services)
+	if err != nil {
+		return nil, err
+	}
+	if err = s.lock(ctx); err == nil {
+		err = s.observe(ctx)
+	}
+	if err != nil {
+		s.close()
+		return nil, err
+	}
+	return s, nil
+}
+
 func (s *session) locate(ctx context.Context, services []string) error {
 	if s.globals.name != "" && len(s.files) == 0 {
 		s.name = s.globals.name

@@ -14,21 +14,11 @@ type planner func(reconcile.Desired, reconcile.Actual, reconcile.Options) []reco
 
 // runVerb observes, plans and applies a verb on existing containers.
 func runVerb(ctx context.Context, g *globals, verb string, o reconcile.Options, plan planner) error {
-	s, err := g.find(ctx, o.Services)
+	s, err := g.take(ctx, o.Services)
 	if err != nil {
 		return err
 	}
 	defer s.close()
-	return s.verb(ctx, verb, o, plan)
-}
-
-func (s *session) verb(ctx context.Context, verb string, o reconcile.Options, plan planner) error {
-	if err := s.lock(ctx); err != nil {
-		return err
-	}
-	if err := s.observe(ctx); err != nil {
-		return err
-	}
 	return s.apply(ctx, verb, plan(s.desired, s.actual, o))
 }
 
@@ -80,17 +70,11 @@ func newStart(g *globals) *cobra.Command {
 // runStart starts containers that there are; a service that has none is an
 // error.
 func runStart(ctx context.Context, g *globals, services []string, wait bool, timeout int) error {
-	s, err := g.find(ctx, services)
+	s, err := g.take(ctx, services)
 	if err != nil {
 		return err
 	}
 	defer s.close()
-	if err := s.lock(ctx); err != nil {
-		return err
-	}
-	if err := s.observe(ctx); err != nil {
-		return err
-	}
 	wanted := services
 	if len(wanted) == 0 {
 		for _, c := range reconcile.Wanted(s.desired, reconcile.Options{}) {

@@ -139,25 +139,13 @@ func newVolumeInspect(g *globals) *cobra.Command {
 	c := &cobra.Command{
 		Use: "inspect [OPTIONS] VOLUME [VOLUME...]", Short: "Display detailed information on volumes", Args: cobra.MinimumNArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
-			s, err := g.open()
-			if err != nil {
-				return err
-			}
-			defer s.close()
-			var all []any
-			var wrong []error
-			for _, name := range args {
+			return g.inspectEach(format, args, func(s *session, name string) (any, error) {
 				v, err := s.engine.VolumeStore().Get(name)
-				if err != nil {
-					wrong = append(wrong, err)
-					continue
-				}
-				all = append(all, volumeJSON{
+				return volumeJSON{
 					CreatedAt: v.Created.Format(time.RFC3339), Driver: v.Driver, Labels: v.Labels, Name: v.Name, Scope: "local",
 					Options: v.Options, Mountpoint: s.engine.Layout().VolumeData(v.Name),
-				})
-			}
-			return errors.Join(append(wrong, render.Documents(g.out, format, all))...)
+				}, err
+			})
 		},
 	}
 	c.Flags().StringVarP(&format, "format", "f", "", "Format output using a Go template, or 'json'")
@@ -224,27 +212,16 @@ func newVolumeRm(g *globals) *cobra.Command {
 	c := &cobra.Command{
 		Use: "rm [OPTIONS] VOLUME [VOLUME...]", Aliases: []string{"remove"}, Short: "Remove volumes", Args: cobra.MinimumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			s, err := g.open()
-			if err != nil {
-				return err
-			}
-			defer s.close()
-			var wrong []error
-			for _, name := range args {
+			return g.removeEach(args, func(s *session, name string) error {
 				_, err := s.engine.VolumeStore().Get(name)
 				if errors.Is(err, volume.ErrNotFound) && force {
-					continue
-				}
-				if err == nil {
-					err = s.engine.RemoveVolume(c.Context(), name)
+					return errSkip
 				}
 				if err != nil {
-					wrong = append(wrong, err)
-					continue
+					return err
 				}
-				fmt.Fprintln(g.out, name)
-			}
-			return errors.Join(wrong...)
+				return s.engine.RemoveVolume(c.Context(), name)
+			})
 		},
 	}
 	c.Flags().BoolVarP(&force, "force", "f", false, "One that is not there is no error")

@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/davit-run/davit/engine/store/inroot"
 )
 
 // A place is where an entry goes: a single name below an open directory. The
@@ -137,7 +139,7 @@ func (u *unpacker) vacate(at place) (whiteout bool, err error) {
 	if !whiteout {
 		u.replaced = true
 	}
-	if err := removeAll(at.parent, at.name); err != nil {
+	if err := inroot.RemoveAt(at.parent, at.name); err != nil {
 		return whiteout, err
 	}
 	if st.Mode&unix.S_IFMT == unix.S_IFDIR || st.Mode&unix.S_IFMT == unix.S_IFLNK {

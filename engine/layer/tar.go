@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/davit-run/davit/engine/store"
+	"github.com/davit-run/davit/engine/store/inroot"
 )
 
 // TarOptions say how a tar is made from a directory.
@@ -183,7 +184,7 @@ func (p *packer) close() error {
 }
 
 func (p *packer) dir(fd int, name string) error {
-	names, err := readNames(fd)
+	names, err := inroot.Names(fd)
 	if err != nil {
 		return fmt.Errorf("read directory %q: %w", name, err)
 	}

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/davit-run/davit/engine/store"
+	"github.com/davit-run/davit/engine/store/inroot"
 )
 
 // CopyUp gives an empty volume what an image has at path: the directory's own
@@ -72,10 +73,10 @@ func (s *Store) copyUp(ctx context.Context, src int, name string) error {
 	}
 	defer unix.Close(dst)
 	begun := exists(mark)
-	if have, err := readNames(dst); err != nil || len(have) > 0 && !begun {
+	if have, err := inroot.Names(dst); err != nil || len(have) > 0 && !begun {
 		return err
 	}
-	names, err := readNames(src)
+	names, err := inroot.Names(src)
 	if err != nil {
 		return err
 	}
@@ -132,7 +133,7 @@ const maxKept = 256
 const partial = ".davit-copyup-"
 
 func (c *copier) dir(src, dst int) error {
-	names, err := readNames(src)
+	names, err := inroot.Names(src)
 	if err != nil {
 		return err
 	}
@@ -374,22 +375,4 @@ func copyXattrs(from, to int) error {
 		}
 	}
 	return nil
-}
-
-func readNames(fd int) ([]string, error) {
-	if _, err := unix.Seek(fd, 0, 0); err != nil {
-		return nil, err
-	}
-	buf := make([]byte, 32<<10)
-	var names []string
-	for {
-		n, err := unix.Getdents(fd, buf)
-		if err != nil {
-			return nil, err
-		}
-		if n == 0 {
-			return names, nil
-		}
-		_, _, names = unix.ParseDirent(buf[:n], -1, names)
-	}
 }

@@ -256,10 +256,32 @@ func (r *Root) RemoveAll(p string) error {
 		return err
 	}
 	defer dir.Close()
-	return removeAt(int(dir.Fd()), base)
+	return RemoveAt(int(dir.Fd()), base)
 }
 
-func removeAt(dir int, name string) error {
+// Names lists an open directory, from its beginning and in its own order.
+func Names(fd int) ([]string, error) {
+	if _, err := unix.Seek(fd, 0, io.SeekStart); err != nil {
+		return nil, os.NewSyscallError("lseek", err)
+	}
+	buf := make([]byte, 32<<10)
+	var names []string
+	for {
+		n, err := unix.Getdents(fd, buf)
+		if err != nil {
+			return nil, os.NewSyscallError("getdents", err)
+		}
+		if n == 0 {
+			return names, nil
+		}
+		_, _, names = unix.ParseDirent(buf[:n], -1, names)
+	}
+}
+
+// RemoveAt deletes the entry called name of an open directory, a whole tree if
+// it is a directory; links are deleted, never followed. What is not there is no
+// error.
+func RemoveAt(dir int, name string) error {
 	err := unix.Unlinkat(dir, name, 0)
 	switch {
 	case err == nil || errors.Is(err, unix.ENOENT):
@@ -271,14 +293,13 @@ func removeAt(dir int, name string) error {
 	if err != nil {
 		return &os.PathError{Op: "remove", Path: name, Err: err}
 	}
-	f := os.NewFile(uintptr(fd), name)
-	names, err := f.Readdirnames(-1)
+	names, err := Names(fd)
 	for _, n := range names {
-		if rerr := removeAt(int(f.Fd()), n); err == nil {
+		if rerr := RemoveAt(fd, n); err == nil {
 			err = rerr
 		}
 	}
-	f.Close()
+	unix.Close(fd)
 	if err != nil {
 		return err
 	}
