@@ -18,9 +18,6 @@ const cfsPeriod = 100_000
 // one that makes no sense is an error.
 func (b *builder) resources() error {
 	r, cg := b.c.Spec.Resources, b.out.Config.Cgroups.Resources
-	if r.StorageSize > 0 {
-		b.warn("storage_opt size is not enforced: the store's file system has no project quota")
-	}
 	if err := b.cpu(r, cg); err != nil {
 		return err
 	}

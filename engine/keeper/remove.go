@@ -9,6 +9,7 @@ import (
 
 	"github.com/davit-run/davit/engine"
 	"github.com/davit-run/davit/engine/store"
+	"github.com/davit-run/davit/engine/store/quota"
 	"github.com/davit-run/davit/logs/journal"
 )
 
@@ -103,6 +104,9 @@ func removeDir(dir string) error {
 	}
 	if err != nil {
 		return os.RemoveAll(dir) // not a directory: damage
+	}
+	if err := quota.Lift(filepath.Join(dir, "upper")); err != nil {
+		return err
 	}
 	last := []string{"state.json", "container.json"}
 	for _, e := range entries {

@@ -1,6 +1,7 @@
 package runtime
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -8,6 +9,10 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/davit-run/davit/engine"
+	"github.com/davit-run/davit/engine/store"
+	"github.com/davit-run/davit/engine/store/quota"
 )
 
 // A stack is one overlay: directories seen as one, writes going to the upper.
@@ -18,6 +23,20 @@ type stack struct {
 	// volatile skips every sync of the upper: only for one whose content is
 	// worth nothing after a crash.
 	volatile bool
+	size     int64  // bytes that the upper may hold; 0: any number
+	lock     string // taken to set size
+	// warn is told what this host cannot give; nil: nobody asks.
+	warn func(string)
+}
+
+// written is the stack of a container that is to be written to, without the
+// layers below.
+func written(layout store.Layout, c *engine.Container) stack {
+	dir := layout.Container(c.Project, c.ID)
+	return stack{
+		upper: filepath.Join(dir, "upper"), work: filepath.Join(dir, "work"),
+		size: c.Spec.Resources.StorageSize, lock: layout.Lock("quota"),
+	}
 }
 
 // mount attaches the overlay at target, an existing directory. Its upper and
@@ -56,6 +75,9 @@ func (s stack) prepare() error {
 	if err := os.MkdirAll(s.work, 0o700); err != nil {
 		return fmt.Errorf("make work directory: %w", err)
 	}
+	if err := s.limit(); err != nil {
+		return err
+	}
 	// A volatile mount leaves this mark, and the kernel refuses the upper
 	// until somebody says that its content may be used again.
 	err := os.RemoveAll(filepath.Join(s.work, "work", "incompat"))
@@ -63,6 +85,23 @@ func (s stack) prepare() error {
 		return fmt.Errorf("clear work directory: %w", err)
 	}
 	return nil
+}
+
+// limit bounds the upper and its work directory, which are one to a quota: files
+// are renamed from one to the other, which no file system does between two
+// projects.
+func (s stack) limit() error {
+	if s.size <= 0 {
+		return nil
+	}
+	err := quota.Limit(context.Background(), s.lock, s.size, s.upper, s.work)
+	if errors.Is(err, quota.ErrUnsupported) {
+		if s.warn != nil {
+			s.warn(fmt.Sprintf("storage_opt size is not enforced: %v", quota.ErrUnsupported))
+		}
+		return nil
+	}
+	return err
 }
 
 // copyRoot gives a fresh upper the owner and mode of the topmost layer's root:

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"strings"
 	"sync"
 
@@ -106,12 +105,10 @@ func Start(ctx context.Context, l Launch) (_ *Process, err error) {
 	if err != nil {
 		return nil, err
 	}
-	dir := l.Layout.Container(c.Project, c.ID)
-	over := stack{
-		lower: append([]string{base}, layerDirs(l.Layout, c.Layers)...),
-		upper: filepath.Join(dir, "upper"), work: filepath.Join(dir, "work"),
-		volatile: c.AutoRemove,
-	}
+	over := written(l.Layout, c)
+	over.lower = append([]string{base}, layerDirs(l.Layout, c.Layers)...)
+	over.volatile = c.AutoRemove
+	over.warn = func(what string) { st.warnings = append(st.warnings, what) }
 	if err := st.mountRoot(over); err != nil {
 		return nil, err
 	}
@@ -170,6 +167,7 @@ type starter struct {
 	container         *libcontainer.Container
 	filters           *filter.Sharer // nil: containers compile their own
 	pid               int
+	warnings          []string // what this host cannot give
 }
 
 var sharers sync.Map // run directory -> *filter.Sharer
@@ -236,7 +234,7 @@ func (s *starter) run(ctx context.Context, c *engine.Container, place bundle.Pla
 		b.Process.ExtraFiles = s.filters.Files()
 		defer s.filters.Want(b.Config.Seccomp) // for those to come
 	}
-	p := &Process{container: s.container, child: true, Warnings: b.Warnings, state: s.state, id: s.id, root: s.root}
+	p := &Process{container: s.container, child: true, Warnings: append(s.warnings, b.Warnings...), state: s.state, id: s.id, root: s.root}
 	if err := s.launch(b.Process, p, c.Spec.TTY, io); err != nil {
 		if p.PIDFD != nil {
 			p.PIDFD.Close()

@@ -88,13 +88,13 @@ func view(layout store.Layout, project, id, kind, at string) (*os.File, *stage, 
 // viewStack is the overlay behind a view. What is only read is mounted without
 // an upper, so that a container that runs meanwhile is not disturbed.
 func viewStack(layout store.Layout, c *engine.Container, kind string, st *stage) stack {
-	dir := layout.Container(c.Project, c.ID)
-	s := stack{lower: layerDirs(layout, c.Layers)}
-	upper := filepath.Join(dir, "upper")
+	s := written(layout, c)
+	s.lower = layerDirs(layout, c.Layers)
 	if kind == ViewWrite {
-		s.upper, s.work = upper, filepath.Join(dir, "work")
 		return s
 	}
+	upper := s.upper
+	s = stack{lower: s.lower}
 	if _, err := os.Stat(upper); err == nil && kind != ViewImage {
 		s.lower = append(s.lower, upper)
 	}

@@ -30,7 +30,7 @@ func check(p *types.Project, index *source.Index) project.Errors {
 		s := p.Services[name]
 		for _, look := range []func(*types.ServiceConfig){
 			c.image, c.build, c.networks, c.probe, c.dependencies, c.namespaces,
-			c.references, c.counts, c.limits, c.watch, c.targets, c.ports, c.words,
+			c.references, c.counts, c.limits, c.storage, c.watch, c.targets, c.ports, c.words,
 		} {
 			look(&s)
 		}

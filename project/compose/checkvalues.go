@@ -2,12 +2,15 @@ package compose
 
 import (
 	"fmt"
+	"maps"
 	"net"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/compose-spec/compose-go/v2/types"
+	"github.com/docker/go-units"
 )
 
 func (c *checker) counts(s *types.ServiceConfig) {
@@ -54,6 +57,18 @@ func (c *checker) limits(s *types.ServiceConfig) {
 		differ("mem_reservation", "reservations.memory")
 	}
 	c.devices(s)
+}
+
+// storage sees to it that the writable layer's only option is a size.
+func (c *checker) storage(s *types.ServiceConfig) {
+	for _, name := range slices.Sorted(maps.Keys(s.StorageOpt)) {
+		value := s.StorageOpt[name]
+		if name != "size" {
+			c.wrong(key(s, "storage_opt", name), "the writable layer has one option, size", "no such storage option")
+		} else if n, err := units.RAMInBytes(value); err != nil || n <= 0 {
+			c.wrong(key(s, "storage_opt", name), "write it as 512m or 10g", "%q is not a size", value)
+		}
+	}
 }
 
 func (c *checker) devices(s *types.ServiceConfig) {

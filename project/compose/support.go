@@ -47,7 +47,6 @@ var rows = []row{
 	{Path: "services.*.gpus", Treat: warned, Note: "no GPU is given to the container yet; name the device nodes under devices"},
 	{Path: "services.*.models", Treat: warned, Note: "models are not served yet"},
 	{Path: "services.*.runtime", Treat: warned, Note: "davit is the runtime; another one is not called", Only: []string{"!runc", "crun", ""}},
-	{Path: "services.*.storage_opt", Treat: warned, Note: "the writable layer has no size limit yet"},
 	{Path: "services.*.use_api_socket", Treat: warned, Note: "there is no engine socket to hand to the container", Only: []string{"!false"}},
 	{Path: "services.*.ports.[].mode", Treat: ignored, Note: "host and ingress are the same on one host"},
 	{Path: "services.*.ports.[].name", Treat: ignored, Note: "documentation"},
@@ -81,6 +80,6 @@ var serviceKeys = []string{
 	"mac_address", "mem_limit", "mem_reservation", "mem_swappiness", "memswap_limit", "network_mode", "networks",
 	"oom_kill_disable", "oom_score_adj", "pid", "pids_limit", "platform", "ports", "post_start", "pre_start", "pre_stop",
 	"privileged", "profiles", "provider", "pull_policy", "pull_refresh_after", "read_only", "restart", "scale", "secrets", "security_opt", "shm_size",
-	"stdin_open", "stop_grace_period", "stop_signal", "sysctls", "tmpfs", "tty", "ulimits", "umask", "user",
+	"stdin_open", "stop_grace_period", "stop_signal", "storage_opt", "sysctls", "tmpfs", "tty", "ulimits", "umask", "user",
 	"userns_mode", "uts", "volumes", "volumes_from", "working_dir",
 }
