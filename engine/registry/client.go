@@ -159,9 +159,9 @@ func (c *Client) mirror(address string, auth docker.Authorizer) (docker.Registry
 func (c *Client) http(host string) *http.Client {
 	local, _ := docker.MatchLocalhost(host)
 	if local || slices.Contains(c.o.Insecure, host) {
-		return &http.Client{Transport: docker.NewHTTPFallback(c.loose)}
+		return &http.Client{Transport: patient{docker.NewHTTPFallback(c.loose)}}
 	}
-	return &http.Client{Transport: c.plain}
+	return &http.Client{Transport: patient{c.plain}}
 }
 
 // maxToken bounds what a token server may answer, in bytes.

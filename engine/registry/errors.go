@@ -70,6 +70,8 @@ func (c *Client) explain(verb, ref string, err error) error {
 		return failure("the image may not exist, or you must first: davit login "+host, "%s %s: %w", verb, ref, ErrDenied)
 	case errdefs.IsNotFound(err), status == http.StatusNotFound:
 		return failure("check its name and tag", "%s %s: %w", verb, ref, ErrNotFound)
+	case status == http.StatusTooManyRequests:
+		return failure("wait a while; who has logged in (davit login "+host+") is often allowed more", "%s %s: %s answers that it was asked too often", verb, ref, host)
 	case isDiskFull(err):
 		return failure("free some space (davit system prune), and try again", "%s %s: %w", verb, ref, err)
 	}

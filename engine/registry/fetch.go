@@ -33,6 +33,7 @@ type blob struct {
 	want image.Descriptor
 	sum  hash.Hash
 	n    int64
+	err  error // of the last Read; it stays
 	tell func(n int64)
 }
 
@@ -40,27 +41,34 @@ func newBlob(r io.Reader, want image.Descriptor, tell func(int64)) *blob {
 	return &blob{r: r, want: want, sum: sha256.New(), tell: tell}
 }
 
-// Read implements io.Reader; more bytes than declared are an error.
+// Read implements io.Reader; more or fewer bytes than declared are an error.
+// An error stays: the library's reader would go on after an early end with a
+// new request, and what follows it would be verified but not be read.
 func (b *blob) Read(p []byte) (int, error) {
-	n, err := b.r.Read(p)
+	if b.err != nil {
+		return 0, b.err
+	}
+	var n int
+	n, b.err = b.r.Read(p)
 	b.n += int64(n)
 	if b.n > b.want.Size {
-		return 0, fmt.Errorf("%s: the registry sends more than the declared %d bytes", b.want.Digest, b.want.Size)
+		n, b.err = 0, fmt.Errorf("%s: the registry sends more than the declared %d bytes", b.want.Digest, b.want.Size)
+		return n, b.err
+	}
+	if b.err == io.EOF && b.n < b.want.Size {
+		b.err = fmt.Errorf("%s: the registry sent %d of %d bytes", b.want.Digest, b.n, b.want.Size)
 	}
 	b.sum.Write(p[:n])
 	if b.tell != nil {
 		b.tell(b.n)
 	}
-	return n, err
+	return n, b.err
 }
 
 // finish reads what is left and checks size and digest.
 func (b *blob) finish() error {
 	if _, err := io.Copy(io.Discard, b); err != nil {
 		return err
-	}
-	if b.n != b.want.Size {
-		return fmt.Errorf("%s: the registry sent %d of %d bytes", b.want.Digest, b.n, b.want.Size)
 	}
 	if got := "sha256:" + hex.EncodeToString(b.sum.Sum(nil)); got != b.want.Digest {
 		return fmt.Errorf("%s: what the registry sent has the digest %s", b.want.Digest, got)
