@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -12,47 +13,58 @@ import (
 
 	"github.com/davit-run/davit/cmd/render"
 	"github.com/davit-run/davit/engine"
+	"github.com/davit-run/davit/engine/registry"
 )
 
+type loadOptions struct {
+	file              string
+	quiet, fromDocker bool
+}
+
 func newLoad(g *globals) *cobra.Command {
-	var file string
-	var quiet bool
+	var o loadOptions
 	c := &cobra.Command{
-		Use:   "load [OPTIONS]",
-		Short: "Load images from an archive (docker save, OCI layout) or standard input",
-		Args:  cobra.NoArgs,
-		RunE: func(c *cobra.Command, _ []string) error {
-			return runLoad(c.Context(), g, file, quiet)
+		Use:   "load [OPTIONS] | load --from-docker IMAGE [IMAGE...]",
+		Short: "Load images from an archive (docker save, OCI layout), standard input or a Docker engine",
+		Long: "Loads images from an archive (docker save, OCI layout), from standard input, or, with --from-docker, out of\n" +
+			"the Docker engine of this host: the one whose socket DOCKER_HOST names (unix://PATH), or /var/run/docker.sock.",
+		RunE: func(c *cobra.Command, args []string) error {
+			return runLoad(c.Context(), g, o, args)
 		},
 	}
-	c.Flags().StringVarP(&file, "input", "i", "", "Read from a file instead of standard input")
-	c.Flags().BoolVarP(&quiet, "quiet", "q", false, "Only print the names of what was loaded")
+	f := c.Flags()
+	f.StringVarP(&o.file, "input", "i", "", "Read from a file instead of standard input")
+	f.BoolVarP(&o.quiet, "quiet", "q", false, "Only print the names of what was loaded")
+	f.BoolVar(&o.fromDocker, "from-docker", false, "Take the named images from the Docker engine of this host")
+	c.MarkFlagsMutuallyExclusive("input", "from-docker")
 	return c
 }
 
 // runLoad takes in an image archive and prints what came with it.
-func runLoad(ctx context.Context, g *globals, file string, quiet bool) error {
+func runLoad(ctx context.Context, g *globals, o loadOptions, names []string) error {
 	s, err := g.open()
 	if err != nil {
 		return err
 	}
 	defer s.close()
-	in, err := g.archive(file)
+	in, from, err := s.loadFrom(ctx, o, names)
 	if err != nil {
 		return err
 	}
-	defer in.Close()
+	if in != nil {
+		defer in.Close()
+	}
 	if s.dryRun {
-		_, err := fmt.Fprintln(g.out, "load the images of", in.Name())
+		_, err := fmt.Fprintln(g.out, "load the images of", from)
 		return err
 	}
 	images, err := s.engine.ImageStore().Load(ctx, in)
 	if err != nil {
-		return fmt.Errorf("%s: %w", in.Name(), err)
+		return fmt.Errorf("%s: %w", from, err)
 	}
 	for _, img := range images {
 		for _, name := range loadedNames(img) {
-			if quiet {
+			if o.quiet {
 				fmt.Fprintln(g.out, strings.TrimPrefix(name, "ID: "))
 			} else {
 				fmt.Fprintln(g.out, "Loaded image "+name)
@@ -60,6 +72,31 @@ func runLoad(ctx context.Context, g *globals, file string, quiet bool) error {
 		}
 	}
 	return nil
+}
+
+// loadFrom opens what load reads, and says what it is.
+func (s *session) loadFrom(ctx context.Context, o loadOptions, names []string) (in io.ReadCloser, from string, err error) {
+	if !o.fromDocker {
+		if len(names) > 0 {
+			return nil, "", fmt.Errorf("load %s: an archive is named with -i, an image of Docker's with --from-docker", names[0])
+		}
+		f, err := s.archive(o.file)
+		if err != nil {
+			return nil, "", err
+		}
+		return f, f.Name(), nil
+	}
+	if len(names) == 0 {
+		return nil, "", errors.New("load --from-docker: name the images to take, as in: davit load --from-docker redis:7")
+	}
+	d, err := registry.FindDocker(os.Getenv("DOCKER_HOST"))
+	if err != nil {
+		return nil, "", err
+	}
+	if !s.dryRun {
+		in, err = d.Save(ctx, names...)
+	}
+	return in, "Docker at " + d.Socket, err
 }
 
 func loadedNames(img engine.Image) []string {

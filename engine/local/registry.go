@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/user"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"time"
 
@@ -45,16 +46,14 @@ func ConfigDir() string {
 
 // Registry returns a client for this host's images; the caller closes it.
 func (e *Engine) Registry(o RegistryOptions) (*registry.Client, error) {
-	mirrors, insecure, err := registry.HostSettings()
-	if err != nil {
-		return nil, err
-	}
 	if o.ConfigDir == "" {
 		o.ConfigDir = ConfigDir()
 	}
-	return registry.New(e.layout, registry.Options{
-		ConfigDir: o.ConfigDir, Mirrors: mirrors, Insecure: append(insecure, o.Insecure...), Progress: o.Progress,
-	})
+	all := registry.Options{ConfigDir: o.ConfigDir, Insecure: slices.Clone(o.Insecure), Progress: o.Progress}
+	if err := all.HostSettings(); err != nil {
+		return nil, err
+	}
+	return registry.New(e.layout, all)
 }
 
 // Pull brings an image from its registry, for a platform such as linux/arm64

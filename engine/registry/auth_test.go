@@ -132,9 +132,9 @@ func TestHostSettings(t *testing.T) {
 	if err := os.WriteFile(path, []byte(`{"registry-mirrors":["https://m"],"insecure-registries":["r:5000"]}`), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	mirrors, insecure, err := hostSettings(path, path+"missing")
-	if err != nil || len(mirrors) != 1 || insecure[0] != "r:5000" {
-		t.Errorf("%v, %v (%v)", mirrors, insecure, err)
+	var o Options
+	if err := o.readSettings(path, path+"missing"); err != nil || len(o.Mirrors) != 1 || o.Insecure[0] != "r:5000" {
+		t.Errorf("%+v (%v)", o, err)
 	}
 	if _, err := client(t, testLayout(t), Options{Mirrors: []string{"ftp://x"}}).Pull(t.Context(), "redis", ""); err == nil || !strings.Contains(err.Error(), "ftp://x") {
 		t.Errorf("a mirror that is no URL: %v", err)

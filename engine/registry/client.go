@@ -9,10 +9,9 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/url"
 	"os"
 	"slices"
-	"strings"
+	"sync"
 	"time"
 
 	"github.com/containerd/containerd/v2/core/remotes"
@@ -28,6 +27,7 @@ type Options struct {
 	ConfigDir string   // where Docker's config.json lies; empty: no credentials
 	Mirrors   []string // URLs asked before Docker Hub
 	Insecure  []string // hosts, with port, that may speak HTTP or show any certificate
+	HostDirs  []string // folders of a folder for each registry: hosts.toml, certificates
 	// Progress, unless nil, hears how each layer comes along; it is called
 	// from several goroutines.
 	Progress func(Progress)
@@ -49,6 +49,8 @@ type Client struct {
 	config dockerConfig
 	plain  *http.Transport // checks certificates
 	loose  *http.Transport // does not
+	mu     sync.Mutex
+	own    map[string]*http.Transport // of endpoints with settings of their own
 }
 
 // New returns a client for a layout's images. It reads credentials and
@@ -60,7 +62,7 @@ func New(l store.Layout, o Options) (*Client, error) {
 	}
 	// containerd logs through a global logger, to standard error.
 	_ = log.SetLevel("panic")
-	c := &Client{images: image.Open(l), layout: l, o: o, config: config, plain: transport(), loose: transport()}
+	c := &Client{images: image.Open(l), layout: l, o: o, config: config, plain: transport(), loose: transport(), own: map[string]*http.Transport{}}
 	c.loose.TLSClientConfig = &tls.Config{InsecureSkipVerify: true} // this machine, or asked for by name
 	return c, nil
 }
@@ -69,6 +71,11 @@ func New(l store.Layout, o Options) (*Client, error) {
 func (c *Client) Close() {
 	c.plain.CloseIdleConnections()
 	c.loose.CloseIdleConnections()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, t := range c.own {
+		t.CloseIdleConnections()
+	}
 }
 
 func transport() *http.Transport {
@@ -83,14 +90,16 @@ func transport() *http.Transport {
 	}
 }
 
-// HostSettings reads which mirrors and insecure registries this host's
-// administrator has set, from davit's file and from Docker's, whose keys
-// registry-mirrors and insecure-registries both use. Missing files are none.
-func HostSettings() (mirrors, insecure []string, err error) {
-	return hostSettings("/etc/davit/registries.json", "/etc/docker/daemon.json")
+// HostSettings completes options with what this host's administrator has set:
+// mirrors of Docker Hub and insecure registries in davit's file and in
+// Docker's, whose keys registry-mirrors and insecure-registries both use, and
+// the folders that have one for each registry. Missing files are none.
+func (o *Options) HostSettings() error {
+	o.HostDirs = append(o.HostDirs, "/etc/davit/certs.d", "/etc/containerd/certs.d", "/etc/docker/certs.d")
+	return o.readSettings("/etc/davit/registries.json", "/etc/docker/daemon.json")
 }
 
-func hostSettings(paths ...string) (mirrors, insecure []string, err error) {
+func (o *Options) readSettings(paths ...string) error {
 	for _, path := range paths {
 		b, err := os.ReadFile(path)
 		if errors.Is(err, os.ErrNotExist) {
@@ -104,19 +113,17 @@ func hostSettings(paths ...string) (mirrors, insecure []string, err error) {
 			err = json.Unmarshal(b, &set)
 		}
 		if err != nil {
-			return nil, nil, fmt.Errorf("registry settings: %s: %w", path, err)
+			return fmt.Errorf("registry settings: %s: %w", path, err)
 		}
-		mirrors, insecure = append(mirrors, set.Mirrors...), append(insecure, set.Insecure...)
+		o.Mirrors, o.Insecure = append(o.Mirrors, set.Mirrors...), append(o.Insecure, set.Insecure...)
 	}
-	return mirrors, insecure, nil
+	return nil
 }
 
 // resolver makes containerd's resolver with our transports and credentials.
 func (c *Client) resolver(ctx context.Context) remotes.Resolver {
 	creds := func(host string) (string, string, error) { return c.config.credentials(ctx, host) }
-	auth := docker.NewDockerAuthorizer(
-		docker.WithAuthClient(&http.Client{Transport: tokenGuard{c.plain}, Timeout: 30 * time.Second}),
-		docker.WithAuthCreds(creds))
+	auth := c.authorizer(creds)
 	return docker.NewResolver(docker.ResolverOptions{
 		Hosts:   func(host string) ([]docker.RegistryHost, error) { return c.hosts(host, auth) },
 		Tracker: docker.NewInMemoryTracker(),
@@ -124,44 +131,73 @@ func (c *Client) resolver(ctx context.Context) remotes.Resolver {
 	})
 }
 
-// hosts says who is asked for images of a registry, in order.
-func (c *Client) hosts(host string, auth docker.Authorizer) ([]docker.RegistryHost, error) {
-	var all []docker.RegistryHost
-	if host == "docker.io" {
-		for _, m := range c.o.Mirrors {
-			h, err := c.mirror(m, auth)
+func (c *Client) authorizer(creds func(host string) (string, string, error)) docker.Authorizer {
+	return docker.NewDockerAuthorizer(
+		docker.WithAuthClient(&http.Client{Transport: tokenGuard{c}, Timeout: 30 * time.Second}),
+		docker.WithAuthCreds(creds))
+}
+
+// hosts says who is asked for images of a registry, in order, itself last.
+func (c *Client) hosts(registry string, auth docker.Authorizer) ([]docker.RegistryHost, error) {
+	all, known, err := endpoints(c.o.HostDirs, registry)
+	if err != nil {
+		return nil, err
+	}
+	if registry == "docker.io" && !known {
+		for i, address := range c.o.Mirrors {
+			m, err := hostTable{Capabilities: []string{"pull", "resolve"}}.endpoint(address, "")
 			if err != nil {
-				return nil, err
+				return nil, fmt.Errorf("registry mirror %q: %w", address, err)
 			}
-			all = append(all, h)
+			all = slices.Insert(all, i, m)
 		}
-		host = "registry-1.docker.io"
 	}
-	return append(all, docker.RegistryHost{
-		Client: c.http(host), Authorizer: auth, Host: host, Scheme: "https", Path: "/v2",
-		Capabilities: docker.HostCapabilityPull | docker.HostCapabilityResolve | docker.HostCapabilityPush,
-	}), nil
+	var hosts []docker.RegistryHost
+	for _, e := range all {
+		t, err := c.connection(e)
+		if err != nil {
+			return nil, err
+		}
+		hosts = append(hosts, docker.RegistryHost{
+			Client: &http.Client{Transport: patient{t}}, Authorizer: auth, Host: e.host, Scheme: e.scheme, Path: e.path,
+			Capabilities: e.can, Header: e.header,
+		})
+	}
+	return hosts, nil
 }
 
-func (c *Client) mirror(address string, auth docker.Authorizer) (docker.RegistryHost, error) {
-	u, err := url.Parse(address)
-	if err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" {
-		return docker.RegistryHost{}, fmt.Errorf("registry mirror %q: not an http or https URL", address)
+// connection is how an endpoint is spoken to: this machine's own registries
+// and those named insecure may do without TLS or with any certificate, as
+// with Docker, unless there are settings for them.
+func (c *Client) connection(e endpoint) (http.RoundTripper, error) {
+	if !e.special() {
+		if c.mayBePlain(e.host) {
+			return docker.NewHTTPFallback(c.loose), nil
+		}
+		return c.plain, nil
 	}
-	return docker.RegistryHost{
-		Client: c.http(u.Host), Authorizer: auth, Host: u.Host, Scheme: u.Scheme, Path: strings.TrimRight(u.Path, "/") + "/v2",
-		Capabilities: docker.HostCapabilityPull | docker.HostCapabilityResolve,
-	}, nil
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if t := c.own[e.host]; t != nil {
+		return t, nil
+	}
+	secure, err := e.tls()
+	if err != nil {
+		return nil, err
+	}
+	t := c.plain.Clone()
+	t.TLSClientConfig = secure
+	if e.dial > 0 {
+		t.DialContext = (&net.Dialer{Timeout: e.dial, KeepAlive: 30 * time.Second}).DialContext
+	}
+	c.own[e.host] = t
+	return t, nil
 }
 
-// http is how a host is spoken to: this machine's own registries and those
-// named insecure may do without TLS or with any certificate, as with Docker.
-func (c *Client) http(host string) *http.Client {
+// mayBePlain tells whether a host may be spoken to without TLS.
+func (c *Client) mayBePlain(host string) bool {
 	local, _ := docker.MatchLocalhost(host)
-	if local || slices.Contains(c.o.Insecure, host) {
-		return &http.Client{Transport: patient{docker.NewHTTPFallback(c.loose)}}
-	}
-	return &http.Client{Transport: patient{c.plain}}
+	return local || slices.Contains(c.o.Insecure, host)
 }
 
 // maxToken bounds what a token server may answer, in bytes.
@@ -169,17 +205,20 @@ const maxToken = 1 << 20
 
 // A tokenGuard keeps credentials off the wire in clear text: a registry may
 // name any token server, but only one with TLS, or on this machine
-// (CVE-2020-15157's rule).
-type tokenGuard struct{ next http.RoundTripper }
+// (CVE-2020-15157's rule), or one the administrator named insecure. Where the
+// token server is the registry itself, its certificates are trusted here too.
+type tokenGuard struct{ c *Client }
 
 // RoundTrip implements http.RoundTripper.
 func (g tokenGuard) RoundTrip(r *http.Request) (*http.Response, error) {
-	if r.URL.Scheme != "https" {
-		if local, _ := docker.MatchLocalhost(r.URL.Host); !local {
-			return nil, fmt.Errorf("token server %s does not use TLS: credentials not sent", r.URL.Host)
-		}
+	if r.URL.Scheme != "https" && !g.c.mayBePlain(r.URL.Host) {
+		return nil, fmt.Errorf("token server %s does not use TLS: credentials not sent", r.URL.Host)
 	}
-	resp, err := g.next.RoundTrip(r)
+	t, err := g.transport(r.URL.Host)
+	if err != nil {
+		return nil, err
+	}
+	resp, err := t.RoundTrip(r)
 	if err == nil {
 		resp.Body = struct {
 			io.Reader
@@ -187,4 +226,20 @@ func (g tokenGuard) RoundTrip(r *http.Request) (*http.Response, error) {
 		}{io.LimitReader(resp.Body, maxToken), resp.Body}
 	}
 	return resp, err
+}
+
+func (g tokenGuard) transport(host string) (http.RoundTripper, error) {
+	if slices.Contains(g.c.o.Insecure, host) {
+		return g.c.loose, nil
+	}
+	all, _, err := endpoints(g.c.o.HostDirs, host)
+	if err != nil {
+		return nil, err
+	}
+	for _, e := range all {
+		if e.host == host && e.special() {
+			return g.c.connection(e)
+		}
+	}
+	return g.c.plain, nil
 }

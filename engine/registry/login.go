@@ -91,9 +91,7 @@ func (l Login) key() string {
 // try asks for /v2/ with the credentials, following the challenge as a pull
 // would.
 func (c *Client) try(ctx context.Context, l Login) error {
-	auth := docker.NewDockerAuthorizer(
-		docker.WithAuthClient(&http.Client{Transport: tokenGuard{c.plain}, Timeout: 30 * time.Second}),
-		docker.WithAuthCreds(func(string) (string, string, error) { return l.User, l.Password, nil }))
+	auth := c.authorizer(func(string) (string, string, error) { return l.User, l.Password, nil })
 	hosts, err := c.hosts(l.host(), auth)
 	if err != nil {
 		return err
