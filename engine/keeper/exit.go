@@ -57,7 +57,8 @@ const unknownExit = 255
 
 // howEnded tells how a process that has ended did so: our own children are
 // asked, those of a keeper before us were recorded by the anchor, and where
-// that died too the kernel remembers what a pidfd's process left (6.15).
+// that died too the process may not have been reaped yet, or the kernel
+// remembers what a pidfd's process left (6.15).
 func howEnded(dir string, pid int, ticks uint64, pidfd *os.File) anchor.Exit {
 	for wait := time.Millisecond; wait < 2*time.Second; wait *= 2 {
 		e, ok, err := anchor.Look(unix.P_PID, pid)
@@ -65,6 +66,9 @@ func howEnded(dir string, pid int, ticks uint64, pidfd *os.File) anchor.Exit {
 			return e
 		}
 		if e, err := anchor.Recorded(dir, pid, ticks); err == nil {
+			return e
+		}
+		if e, err := anchor.Unreaped(pid, ticks); err == nil {
 			return e
 		}
 		if e, err := anchor.Remembered(pidfd); err == nil {

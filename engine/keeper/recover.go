@@ -188,6 +188,9 @@ func (c *container) orphaned() {
 	}
 	e, err := anchor.Recorded(c.k.o.Layout.Exits(c.k.o.Project), c.state.PID, c.state.StartTicks)
 	if err != nil {
+		e, err = anchor.Unreaped(c.state.PID, c.state.StartTicks)
+	}
+	if err != nil {
 		e = anchor.Exit{Code: 1, Status: unknownExit, At: time.Now()}
 		c.state.Error = "nobody saw how it ended"
 	}

@@ -78,12 +78,18 @@ func (e *Engine) LockProject(ctx context.Context, project string) (unlock func()
 
 // settle waits for what a killed command left under way with the project's
 // keeper, and has a keeper of another build hand over to this one's. A project
-// without a keeper has nothing under way.
+// without a keeper has nothing under way; one whose keeper and anchor died
+// together is given another, which takes over what runs.
 func (e *Engine) settle(ctx context.Context, project string) error {
 	c, err := wire.Dial(ctx, e.layout, project)
 	if err == nil {
 		err = c.Settle(ctx)
 		c.Close()
+	}
+	if errors.Is(err, wire.ErrNoKeeper) && e.orphaned(project) {
+		if c, err = e.keepers.ensure(ctx, e.layout, project); err == nil {
+			err = c.Settle(ctx)
+		}
 	}
 	switch {
 	case err == nil, errors.Is(err, wire.ErrNoKeeper):
@@ -92,6 +98,23 @@ func (e *Engine) settle(ctx context.Context, project string) error {
 		return fmt.Errorf("project %s: what another command began does not end; see %s", project, e.layout.KeeperLog(project))
 	}
 	return err
+}
+
+// orphaned tells a project of which a container was left running, or waiting to
+// run again, when the last one to look after it died in this boot.
+func (e *Engine) orphaned(project string) bool {
+	ids, err := store.Names(e.layout.Containers(project))
+	if err != nil {
+		return false
+	}
+	boot := bootID()
+	for _, id := range ids {
+		s, err := e.layout.LoadState(project, id)
+		if err == nil && s.BootID == boot && (s.Status == engine.Running || s.Status == engine.Paused || s.Status == engine.Restarting) {
+			return true
+		}
+	}
+	return false
 }
 
 // CheckRoot tells, before anything is half-made, that the caller lacks the

@@ -91,21 +91,59 @@ func Reap(pid int) {
 // StartTicks is when a process started, in clock ticks since boot: with its
 // pid it names the process for good (proc_pid_stat(5), field 22).
 func StartTicks(pid int) (uint64, error) {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	fields, err := stat(pid)
 	if err != nil {
 		return 0, err
+	}
+	return strconv.ParseUint(string(fields[19]), 10, 64)
+}
+
+// stat are the fields of /proc/PID/stat from the third on.
+func stat(pid int) ([][]byte, error) {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return nil, err
 	}
 	// The second field is the command in parentheses, which may hold both
 	// spaces and parentheses.
 	i := bytes.LastIndexByte(b, ')')
 	if i < 0 {
-		return 0, fmt.Errorf("process %d: stat has no command", pid)
+		return nil, fmt.Errorf("process %d: stat has no command", pid)
 	}
 	fields := bytes.Fields(b[i+1:])
 	if len(fields) < 20 {
-		return 0, fmt.Errorf("process %d: stat is cut short", pid)
+		return nil, fmt.Errorf("process %d: stat is cut short", pid)
 	}
-	return strconv.ParseUint(string(fields[19]), 10, 64)
+	return fields, nil
+}
+
+// Unreaped tells how a process ended that is not our child and that its parent
+// has not reaped yet (proc_pid_stat(5), fields 3 and 52).
+func Unreaped(pid int, ticks uint64) (Exit, error) {
+	fields, err := stat(pid)
+	if err != nil {
+		return Exit{}, err
+	}
+	if string(fields[0]) != "Z" || string(fields[19]) != strconv.FormatUint(ticks, 10) || len(fields) < 50 {
+		return Exit{}, fmt.Errorf("process %d: no zombie", pid)
+	}
+	status, err := strconv.ParseUint(string(fields[49]), 10, 32)
+	if err != nil {
+		return Exit{}, fmt.Errorf("process %d: exit status: %w", pid, err)
+	}
+	return exitOf(int(status), pid, ticks), nil
+}
+
+// exitOf reads a status as wait(2) gives it.
+func exitOf(status, pid int, ticks uint64) Exit {
+	e := Exit{PID: pid, StartTicks: ticks, Code: exited, Status: status >> 8 & 0xff, At: time.Now()}
+	if sig := status & 0x7f; sig != 0 {
+		e.Code, e.Status = killed, sig
+		if status&0x80 != 0 {
+			e.Code = dumped
+		}
+	}
+	return e
 }
 
 func exitPath(dir string, pid int, ticks uint64) string {

@@ -3,7 +3,6 @@ package anchor
 import (
 	"errors"
 	"os"
-	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -38,12 +37,5 @@ func Remembered(pidfd *os.File) (Exit, error) {
 	if info.mask&pidfdInfoExit == 0 {
 		return Exit{}, errors.New("the kernel does not remember")
 	}
-	e := Exit{Code: exited, Status: int(info.exitCode>>8) & 0xff, At: time.Now()}
-	if sig := int(info.exitCode) & 0x7f; sig != 0 {
-		e.Code, e.Status = killed, sig
-		if info.exitCode&0x80 != 0 {
-			e.Code = dumped
-		}
-	}
-	return e, nil
+	return exitOf(int(info.exitCode), 0, 0), nil
 }
