@@ -78,6 +78,7 @@ func (e *Engine) CreateContainer(ctx context.Context, d Draft) (id string, err e
 	if err := e.layout.SaveContainer(c); err != nil {
 		return "", err
 	}
+	e.tellStale(ctx, d, c)
 	return c.ID, nil
 }
 
