@@ -138,7 +138,7 @@ func (a *attachment) carryOut(ctx context.Context, steps []reconcile.Step) {
 			if drawn {
 				show.Close()
 			}
-			a.say("Attaching to %s", strings.Join(a.names(), ", "))
+			fmt.Fprintf(a.globals.out, "Attaching to %s\n", strings.Join(a.names(), ", "))
 		}
 	}
 	plan := ready(a.o.plan(a.services))

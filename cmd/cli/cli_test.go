@@ -159,7 +159,7 @@ func TestDraftOfAOneOff(t *testing.T) {
 func TestVersionForms(t *testing.T) {
 	for want, o := range map[string]versionOptions{
 		"5.7.0\n": {short: true},
-		`{"davit":"dev","version":"5.7.0"}` + "\n":   {format: "json"},
+		`{"davit":"dev","version":"v5.7.0"}` + "\n":  {format: "json"},
 		"davit version dev (docker compose 5.7.0)\n": {},
 	} {
 		var b bytes.Buffer

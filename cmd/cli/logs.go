@@ -117,6 +117,7 @@ func runLogs(ctx context.Context, g *globals, o logsOptions, services []string) 
 	if o.verify {
 		return s.verifyLogs(list)
 	}
+	o.joined = true // as docker compose does, and as `logs >file` is meant
 	st := s.newStream(o.look)
 	for _, a := range list {
 		st.name(s.label(a.Name))

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"fmt"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -52,8 +53,11 @@ func runRm(ctx context.Context, g *globals, o rmOptions, services []string) erro
 		s.say("No stopped containers")
 		return nil
 	}
-	if !o.force {
-		agreed, err := s.ask(ctx, "Going to remove "+strings.Join(names, ", ")+"\nAre you sure?")
+	going := "Going to remove " + strings.Join(names, ", ")
+	if o.force {
+		fmt.Fprintln(s.out, going)
+	} else {
+		agreed, err := s.ask(ctx, going+"\nAre you sure?")
 		if err != nil || !agreed {
 			return err
 		}

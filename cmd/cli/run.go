@@ -166,7 +166,7 @@ func (s *session) foregroundRun(ctx context.Context, o runOptions, create, start
 		return fmt.Errorf("start container %s: %w", draft.Name, err)
 	}
 	if o.detach {
-		_, err := fmt.Fprintln(s.out, draft.Name)
+		_, err := fmt.Fprintln(s.out, id)
 		return err
 	}
 	return f.gone(inner, o.rm, f.stay(inner))

@@ -32,6 +32,7 @@ type stream struct {
 type look struct {
 	noColor, noPrefix, timestamps, json bool
 	grep                                *regexp.Regexp // nil: all lines
+	joined                              bool           // both streams to standard output
 }
 
 func (s *session) newStream(l look) *stream {
@@ -40,7 +41,7 @@ func (s *session) newStream(l look) *stream {
 	o.Color, o.Terminal = !l.noColor && s.colour(s.out), isTerminal(s.out)
 	st.out = console.New(s.out, o)
 	st.err = st.out
-	if !l.json && !sameFile(s.out, s.globals.err) { // an object names its stream
+	if !l.json && !l.joined && !sameFile(s.out, s.globals.err) { // an object names its stream
 		o.Color, o.Terminal = !l.noColor && s.colour(s.globals.err), isTerminal(s.globals.err)
 		st.err = console.New(s.globals.err, o)
 	}

@@ -36,7 +36,7 @@ func runVersion(out io.Writer, o versionOptions) error {
 		fmt.Fprintln(out, ComposeVersion)
 		return nil
 	case o.format == "json":
-		return json.NewEncoder(out).Encode(map[string]string{"version": ComposeVersion, "davit": Version})
+		return json.NewEncoder(out).Encode(map[string]string{"version": "v" + ComposeVersion, "davit": Version})
 	case o.format == "" || o.format == "pretty":
 		_, err := fmt.Fprintf(out, "davit version %s (docker compose %s)\n", Version, ComposeVersion)
 		return err
