@@ -47,7 +47,9 @@ func (c *container) remove() {
 		}
 		return
 	}
-	c.event("destroy", "")
+	if c.rec.Name != short(c.id) { // one whose record was gone already was told of then
+		c.event("destroy", "")
+	}
 	c.k.mu.Lock()
 	delete(c.k.containers, c.id)
 	c.k.mu.Unlock()
