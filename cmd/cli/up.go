@@ -365,18 +365,17 @@ func (s *session) selected(services []string, noDeps bool) map[string]bool {
 	return out
 }
 
-// ask puts a question to the person at the terminal. Without one the answer is
-// no: nobody's data is given up unasked.
+// ask puts a question to the person at the terminal, or to what is piped in.
+// Without an answer it is no: nobody's data is given up unasked.
 func (s *session) ask(ctx context.Context, question string) (bool, error) {
-	if !isTerminal(s.in) || !isTerminal(s.err) {
-		s.say("davit: warning: %s No one is there to answer: it is kept (-y says yes)", question)
-		return false, nil
-	}
 	fmt.Fprintf(s.err, "%s (y/N) ", question)
 	answer := make(chan string, 1)
 	go func() { answer <- readLine(s.in) }()
 	select {
 	case a := <-answer:
+		if a == "" && !isTerminal(s.in) {
+			fmt.Fprintln(s.err, "no: no one is there to answer")
+		}
 		a = strings.ToLower(strings.TrimSpace(a))
 		return a == "y" || a == "yes", nil
 	case <-ctx.Done():

@@ -53,7 +53,7 @@ func isDiskFull(err error) bool {
 
 // explain says of a failure what, why and what to do, in one line.
 func (c *Client) explain(verb, ref string, err error) error {
-	host := registryOf(ref)
+	host := Host(ref)
 	status := 0
 	var unexpected remoteerrors.ErrUnexpectedStatus
 	if errors.As(err, &unexpected) {
@@ -78,7 +78,8 @@ func (c *Client) explain(verb, ref string, err error) error {
 	return fmt.Errorf("%s %s: %w", verb, ref, err)
 }
 
-func registryOf(ref string) string {
+// Host is the registry in a reference.
+func Host(ref string) string {
 	named, err := reference.ParseNormalizedNamed(ref)
 	if err != nil {
 		return ref
