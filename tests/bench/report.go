@@ -25,6 +25,8 @@ type line struct {
 	CLI   spread  `json:"cli"`
 	Peer  *spread `json:"peer,omitempty"`
 	Ratio float64 `json:"ratio,omitempty"` // median of cli/peer, pair by pair
+	Share float64 `json:"share,omitempty"` // of the rate of the row Of, in the same rounds
+	Of    string  `json:"of,omitempty"`
 }
 
 // A report is the outcome of a run.
@@ -44,12 +46,28 @@ func (b *bench) report(floors []*row) report {
 		r.Kernel = strings.TrimSpace(string(v))
 	}
 	for _, row := range b.rows {
-		r.Rows = append(r.Rows, row.line())
+		l := row.line()
+		l.Of, l.Share = row.of, b.share(row)
+		r.Rows = append(r.Rows, l)
 	}
 	for _, row := range floors {
 		r.Floors = append(r.Floors, row.line())
 	}
 	return r
+}
+
+// share is the median of how a row's rate compares to that of the row it names,
+// round by round; 0 where it names none.
+func (b *bench) share(r *row) float64 {
+	i := slices.IndexFunc(b.rows, func(o *row) bool { return o.name == r.of })
+	if r.of == "" || i < 0 {
+		return 0
+	}
+	var shares []float64
+	for k, t := range r.times[0] {
+		shares = append(shares, float64(b.rows[i].times[0][k])/float64(t))
+	}
+	return median(shares)
 }
 
 func (r *row) line() line {
@@ -96,6 +114,11 @@ func (r report) print(w io.Writer) {
 			fmt.Fprintf(t, "%s\t%v\t\t\n", l.Name, l.CLI)
 		} else {
 			fmt.Fprintf(t, "%s\t%v\t%v\t%.2f\n", l.Name, l.CLI, l.Peer, l.Ratio)
+		}
+	}
+	for _, l := range r.Rows {
+		if l.Share > 0 {
+			fmt.Fprintf(t, "%s: %.0f %% of the rate of %s\t\t\t\n", l.Name, 100*l.Share, l.Of)
 		}
 	}
 	fmt.Fprintf(t, "\t\t\t\nfloor of this machine\t\t\t\n")

@@ -15,6 +15,19 @@ func TestRatiosArePairByPair(t *testing.T) {
 	}
 }
 
+func TestSharesAreRoundByRound(t *testing.T) {
+	b := bench{rows: []*row{
+		{name: "through", of: "direct", times: [][]time.Duration{{100, 100, 100}}},
+		{name: "direct", times: [][]time.Duration{{90, 10, 95}}},
+	}}
+	if got := b.share(b.rows[0]); got != 0.9 {
+		t.Errorf("got %v: want the median of 0.9, 0.1 and 0.95", got)
+	}
+	if got := b.share(b.rows[1]); got != 0 {
+		t.Errorf("a row that is no share has %v", got)
+	}
+}
+
 func TestOnlyWhatBecameAFifthSlowerIsReported(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "old.json")
 	old := report{Rows: []line{{Name: "a", CLI: spread{Median: 10}}, {Name: "b", CLI: spread{Median: 10}, Ratio: 0.5}}}

@@ -19,6 +19,8 @@ type runner struct {
 	words []string // the command and its leading words
 	env   []string
 	port  int // where its web server is published
+
+	direct time.Duration // of requests to that server's container, see throughPort
 }
 
 // newRunners prepares davit, with a root of its own below dir, and the peer

@@ -11,6 +11,9 @@ import (
 // loops hide what is slow when it is cold, the cgroups above all.
 const idle = 300 * time.Millisecond
 
+// toContainer is the row of requests that no published port is between.
+const toContainer = "%d HTTP requests to the container's address"
+
 // A scenario is one thing that a user does. Its steps are run in order, each
 // repeat; those with a row's name are measured.
 type scenario struct {
@@ -27,6 +30,7 @@ type scenario struct {
 // A step is a command of the runner, or something done beside it.
 type step struct {
 	row  string
+	of   string // the row whose rate this one's is a share of
 	args []string
 	call func(ctx context.Context, r *runner, dir string) (time.Duration, error)
 }
@@ -61,8 +65,8 @@ func scenarios(sizes []int) []scenario {
 			{args: down},
 		}},
 		scenario{name: "published port", services: 1, file: serverFile, before: up, after: down, steps: []step{
-			{row: fmt.Sprintf("%d HTTP requests through 127.0.0.1", requests), call: throughPort},
-			{row: fmt.Sprintf("%d HTTP requests to the container's address", requests), call: direct},
+			{row: fmt.Sprintf("%d HTTP requests through 127.0.0.1", requests), call: throughPort, of: fmt.Sprintf(toContainer, requests)},
+			{row: fmt.Sprintf(toContainer, requests), call: direct},
 		}})
 }
 
@@ -78,6 +82,7 @@ type bench struct {
 // A row is what was measured of one step: per runner, one time per repeat.
 type row struct {
 	name  string
+	of    string
 	times [][]time.Duration
 }
 
@@ -99,7 +104,7 @@ func (b *bench) measure(ctx context.Context, s scenario) error {
 	}
 	first := len(b.rows)
 	for _, st := range s.steps {
-		b.rows = append(b.rows, &row{name: st.row, times: make([][]time.Duration, len(b.runners))})
+		b.rows = append(b.rows, &row{name: st.row, of: st.of, times: make([][]time.Duration, len(b.runners))})
 	}
 	defer func() { b.rows = slices.DeleteFunc(b.rows, func(r *row) bool { return r.name == "" }) }()
 	for round := range b.repeats + 1 {
