@@ -48,29 +48,18 @@ func (w *watching) sync(ctx context.Context, t watch.Task, compare bool) (int, e
 	return len(containers), nil
 }
 
-// into brings files to one container. All are tried, whatever goes wrong with
-// one of them; the first error is returned.
+// into brings files to one container.
 func (w *watching) into(c engine.Snapshot, files []watch.File, compare bool) error {
 	m, err := mirror.Open(c.State.PID, c.State.StartTicks)
 	if err != nil {
 		return err
 	}
 	defer m.Close()
-	var first error
-	for _, f := range files {
-		var err error
-		switch {
-		case f.Gone:
-			err = m.Remove(f.To, f.Dir)
-		case compare && !f.Dir && m.Same(f.From, f.To):
-		default:
-			err = m.Put(f.From, f.To)
-		}
-		if first == nil {
-			first = err
-		}
+	list := make([]mirror.File, len(files))
+	for i, f := range files {
+		list[i] = mirror.File(f)
 	}
-	return first
+	return m.Apply(list, compare)
 }
 
 // locked does something as the only command that changes the project.

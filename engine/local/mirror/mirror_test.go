@@ -1,6 +1,8 @@
 package mirror
 
 import (
+	"bytes"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -47,6 +49,12 @@ func owner(st os.FileInfo) [2]uint32 {
 	return [2]uint32{own.Uid, own.Gid}
 }
 
+func (m *Mirror) put(from, to string) error { return m.Apply([]File{{From: from, To: to}}, false) }
+
+func (m *Mirror) remove(to string, dir bool) error {
+	return m.Apply([]File{{To: to, Gone: true, Dir: dir}}, false)
+}
+
 func must(t *testing.T, err error) {
 	t.Helper()
 	if err != nil {
@@ -65,7 +73,7 @@ func TestPut(t *testing.T) {
 	must(t, os.Mkdir(filepath.Join(src, "dir"), 0o710))
 	for name, mode := range map[string]os.FileMode{"main.go": 0o751, "link": os.ModeSymlink | 0o777, "dir": os.ModeDir | 0o710} {
 		to := "/app/new/place/" + name
-		must(t, m.Put(filepath.Join(src, name), to))
+		must(t, m.put(filepath.Join(src, name), to))
 		st, err := os.Lstat(filepath.Join(root, to))
 		must(t, err)
 		if st.Mode() != mode || owner(st) != [2]uint32{1234, 1235} {
@@ -75,7 +83,7 @@ func TestPut(t *testing.T) {
 	want, _ := os.Stat(file)
 	have, err := os.Stat(filepath.Join(root, "app/new/place/main.go"))
 	must(t, err)
-	if have.ModTime().Unix() != want.ModTime().Unix() || !m.Same(file, "/app/new/place/main.go") {
+	if have.ModTime().Unix() != want.ModTime().Unix() || !m.same(file, "/app/new/place/main.go") {
 		t.Error("time or content differ")
 	}
 	if st, _ := os.Stat(filepath.Join(root, "app/new")); owner(st) != [2]uint32{1234, 1235} {
@@ -92,7 +100,7 @@ func TestPutReplaces(t *testing.T) {
 	must(t, os.Mkdir(dir, 0o755))
 	must(t, os.Symlink("file", link))
 	for _, from := range []string{file, dir, link, dir, file, link, file} {
-		must(t, m.Put(from, "/app/it"))
+		must(t, m.put(from, "/app/it"))
 		a, _ := os.Lstat(from)
 		b, err := os.Lstat(filepath.Join(root, "app/it"))
 		must(t, err)
@@ -100,14 +108,14 @@ func TestPutReplaces(t *testing.T) {
 			t.Errorf("%s became %s", a.Mode(), b.Mode())
 		}
 	}
-	must(t, m.Put(dir, "/app/it/below"))
-	must(t, m.Remove("/app/it", true))
+	must(t, m.put(dir, "/app/it/below"))
+	must(t, m.remove("/app/it", true))
 	if _, err := os.Stat(filepath.Join(root, "app/it/below")); err != nil {
 		t.Error("a directory with something in it was removed")
 	}
-	must(t, m.Remove("/app/it/below", true))
-	must(t, m.Remove("/app/it", true))
-	must(t, m.Remove("/app/nothing/there", false))
+	must(t, m.remove("/app/it/below", true))
+	must(t, m.remove("/app/it", true))
+	must(t, m.remove("/app/nothing/there", false))
 	if _, err := os.Stat(filepath.Join(root, "app/it")); err == nil {
 		t.Error("an empty directory stayed")
 	}
@@ -125,11 +133,11 @@ func TestLinksStayInside(t *testing.T) {
 	must(t, os.Symlink("../../../../../../"+outside, filepath.Join(root, "app/up")))
 	must(t, os.Symlink(victim, filepath.Join(root, "app/f")))
 	for _, to := range []string{"/app/away/f", "/app/up/f", "/app/f"} {
-		if err := m.Put(file, to); err != nil {
+		if err := m.put(file, to); err != nil {
 			t.Logf("%s: %v", to, err)
 		}
-		_ = m.Put(src, filepath.Dir(to))
-		_ = m.Remove(to, false)
+		_ = m.put(src, filepath.Dir(to))
+		_ = m.remove(to, false)
 	}
 	st, err := os.Stat(victim)
 	content, _ := os.ReadFile(victim)
@@ -143,5 +151,39 @@ func TestAnotherProcess(t *testing.T) {
 	if m, err := Open(os.Getpid(), 1); err == nil {
 		m.Close()
 		t.Error("opened")
+	}
+}
+
+// Many files come to many directories, some of which are not there yet, and the
+// file that one of them has to give way is gone.
+func TestManyAtOnce(t *testing.T) {
+	m, root := inside(t)
+	src := t.TempDir()
+	var files []File
+	for i := range 40 {
+		dir := fmt.Sprintf("new/%d/deep", i%8)
+		name := fmt.Sprintf("%s/f%d", dir, i)
+		must(t, os.MkdirAll(filepath.Join(src, dir), 0o755))
+		must(t, os.WriteFile(filepath.Join(src, name), bytes.Repeat([]byte{byte(i)}, i*10_000), 0o644))
+		files = append(files, File{From: filepath.Join(src, name), To: "/app/" + name})
+	}
+	must(t, os.MkdirAll(filepath.Join(root, "app/new"), 0o755))
+	must(t, os.WriteFile(filepath.Join(root, "app/new/3"), nil, 0o644))
+	must(t, m.Apply(files, false))
+	for _, f := range files {
+		if !m.same(f.From, f.To) {
+			t.Errorf("%s differs", f.To)
+		}
+	}
+	want, err := os.Stat(filepath.Join(root, files[0].To))
+	must(t, err)
+	must(t, m.Apply(files, true))
+	have, err := os.Stat(filepath.Join(root, files[0].To))
+	must(t, err)
+	if !os.SameFile(want, have) {
+		t.Error("a file that was there already was brought again")
+	}
+	if left, _ := filepath.Glob(filepath.Join(root, "app/new/*/deep/.davit-sync-*")); len(left) > 0 {
+		t.Errorf("left behind: %v", left)
 	}
 }
