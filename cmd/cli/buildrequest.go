@@ -28,7 +28,7 @@ const (
 	labelVersion = "com.docker.compose.version"
 )
 
-// built are the images of one command: services with the same inputs share
+// built are the images of one command, or of one batch of a watcher: services with the same inputs share
 // one, and one that another needs as a context is not built twice.
 type built struct {
 	mu   sync.Mutex
@@ -52,6 +52,13 @@ func (b *built) service(name string) *result {
 		b.todo[name] = new(result)
 	}
 	return b.todo[name]
+}
+
+// forget has everything built anew: its files have changed.
+func (b *built) forget() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.by, b.todo = nil, nil
 }
 
 func (b *built) inputs(r build.Request) *result {

@@ -88,6 +88,7 @@ func quietly(apply.Event) {}
 func (w *watching) rebuild(ctx context.Context, services []string) error {
 	list := `["` + strings.Join(services, `", "`) + `"]`
 	w.say("Rebuilding service(s) %s after changes were detected...", list)
+	w.host.built.forget()
 	err := w.locked(ctx, func() error {
 		var steps []reconcile.Step
 		for _, i := range w.desired.Images {
