@@ -27,6 +27,7 @@ type options struct {
 	json      string
 	baseline  string
 	profile   string
+	disk      int
 }
 
 func main() {
@@ -40,6 +41,7 @@ func main() {
 	flag.StringVar(&o.json, "json", "", "write the results to this file too")
 	flag.StringVar(&o.baseline, "baseline", "", "results of an earlier run: ratios more than 20 % worse are reported")
 	flag.StringVar(&o.profile, "profile", "", "write a profile of the whole machine, made by perf(1) while rows are measured, to this file")
+	flag.IntVar(&o.disk, "disk", 0, "keep davit's data on an ext4 with a journal of its own, of so many GiB at most; 0: below /var/tmp as it is")
 	flag.Parse()
 	for _, n := range strings.Split(services, ",") {
 		count, err := strconv.Atoi(strings.TrimSpace(n))
@@ -67,6 +69,13 @@ func run(ctx context.Context, o options) error {
 		_ = kernel.Scrub(filepath.Join(dir, "root"))
 		_ = os.RemoveAll(dir)
 	}()
+	if o.disk > 0 {
+		undo, err := kernel.Disk(filepath.Join(dir, "root"), int64(o.disk)<<30, 0)
+		if err != nil {
+			return err
+		}
+		defer func() { _ = undo() }()
+	}
 	if err := likeInstalled(filepath.Join(dir, "root", "run")); err != nil {
 		return err
 	}

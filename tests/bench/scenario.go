@@ -64,6 +64,7 @@ func scenarios(sizes []int) []scenario {
 			{row: "logs --tail 100", args: []string{"logs", "--no-color", "--tail", "100"}},
 			{args: down},
 		}},
+		imageRows(),
 		scenario{name: "published port", services: 1, file: serverFile, before: up, after: down, steps: []step{
 			{row: fmt.Sprintf("%d HTTP requests through 127.0.0.1", requests), call: throughPort, of: fmt.Sprintf(toContainer, requests)},
 			{row: fmt.Sprintf(toContainer, requests), call: direct},

@@ -134,3 +134,45 @@ func addFile(t *tar.Writer, name, path string) error {
 	_, err = io.Copy(t, f)
 	return err
 }
+
+// Layer writes the topmost layer of a cached image to a file as a tar: its
+// entries in order, up to a number of bytes, but for the hard links. It returns
+// how many bytes the file has.
+func (c *Cache) Layer(name, path string, most int64) (int64, error) {
+	in, err := os.Open(c.tar(name))
+	if err != nil {
+		return 0, fmt.Errorf("layer of %s: %w", name, err)
+	}
+	defer in.Close()
+	out, err := os.Create(path)
+	if err != nil {
+		return 0, fmt.Errorf("layer of %s: %w", name, err)
+	}
+	defer out.Close()
+	r, w := tar.NewReader(in), tar.NewWriter(out)
+	for sum := int64(0); ; {
+		h, err := r.Next()
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			return 0, fmt.Errorf("layer of %s: %w", name, err)
+		}
+		if sum += h.Size + 512; sum > most {
+			break
+		}
+		if h.Typeflag == tar.TypeLink {
+			continue
+		}
+		if err := w.WriteHeader(h); err != nil {
+			return 0, fmt.Errorf("layer of %s: %w", name, err)
+		}
+		if _, err := io.Copy(w, r); err != nil {
+			return 0, fmt.Errorf("layer of %s: %w", name, err)
+		}
+	}
+	if err := w.Close(); err != nil {
+		return 0, fmt.Errorf("layer of %s: %w", name, err)
+	}
+	return out.Seek(0, io.SeekCurrent)
+}
