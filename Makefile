@@ -8,7 +8,7 @@ VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 EXEC := $(shell [ "$$(id -u)" = 0 ] || echo '-exec "sudo -E env PATH=$$PATH"')
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo 'sudo -E')
 
-.PHONY: build install demo images test test-long lint bench profile clean deps
+.PHONY: build install demo images test test-long lint bench growth profile clean deps
 
 # The CLI is pure Go. The runtime is linked against libseccomp and contains
 # the C of libcontainer's nsenter. Both are static: ldd finds nothing in them.
@@ -54,6 +54,10 @@ CLI  ?= $(abspath $(DAVIT))
 PEER ?=
 bench: build
 	@$(GO) run $(EXEC) ./tests/bench -cli '$(CLI)' -peer '$(PEER)' $(BENCHFLAGS)
+
+# How cost grows with services, names, files and lines: plots for the docs.
+growth: build
+	@DAVIT_LONG=1 $(GO) run $(EXEC) ./tests/bench -cli '$(CLI)' -peer '$(PEER)' -repeats 3 -growth docs/growth
 
 # make profile SCENARIO="up and down 50": where the time of one scenario of the
 # benchmark goes, by process and function. It needs Debian's linux-perf, and

@@ -3,6 +3,7 @@ package journal
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -148,13 +149,19 @@ func cpuTime() time.Duration {
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
-// BenchmarkHundredMillionLines looks for the end and for a moment of a large
-// log; DAVIT_LONG makes it as large as its name says.
-func BenchmarkHundredMillionLines(b *testing.B) {
-	lines := 5_000_000
+// BenchmarkLookup looks for the end and for a moment of logs of so many million
+// lines; DAVIT_LONG adds one of a hundred.
+func BenchmarkLookup(b *testing.B) {
+	sizes := []int{1, 10}
 	if os.Getenv("DAVIT_LONG") != "" {
-		lines = 100_000_000
+		sizes = append(sizes, 100)
 	}
+	for _, millions := range sizes {
+		b.Run(fmt.Sprint(millions), func(b *testing.B) { lookup(b, millions*1_000_000) })
+	}
+}
+
+func lookup(b *testing.B, lines int) {
 	dir := filepath.Join(b.TempDir(), "log")
 	w := wr(b, dir, Options{MaxSize: 256 << 20, MaxFiles: 64})
 	var moments []time.Time
@@ -176,18 +183,23 @@ func BenchmarkHundredMillionLines(b *testing.B) {
 		}
 		tail += time.Since(start)
 		for _, at := range moments {
-			start = time.Now()
-			r, err := Open(dir, ReadOptions{Tail: -1, Since: at})
-			if err == nil {
-				_, err = r.Next(context.Background())
-			}
-			if err != nil {
-				b.Fatal(err)
-			}
-			since = max(since, time.Since(start))
-			r.Close()
+			since = max(since, first(b, dir, at))
 		}
 	}
-	b.ReportMetric(float64(tail.Microseconds())/float64(b.N), "µs/tail")
-	b.ReportMetric(float64(since.Microseconds()), "µs-worst/since")
+	b.ReportMetric(float64(tail.Nanoseconds())/float64(b.N), "ns/tail")
+	b.ReportMetric(float64(since.Nanoseconds()), "ns-worst/since")
+}
+
+// first returns how long it takes to the first line since a moment.
+func first(b *testing.B, dir string, at time.Time) time.Duration {
+	start := time.Now()
+	r, err := Open(dir, ReadOptions{Tail: -1, Since: at})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer r.Close()
+	if _, err := r.Next(context.Background()); err != nil {
+		b.Fatal(err)
+	}
+	return time.Since(start)
 }

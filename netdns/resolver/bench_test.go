@@ -1,6 +1,7 @@
 package resolver
 
 import (
+	"fmt"
 	"net"
 	"net/netip"
 	"sync"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/miekg/dns"
 
+	"github.com/davit-run/davit/netdns"
 	"github.com/davit-run/davit/netdns/netns"
 )
 
@@ -87,16 +89,25 @@ func BenchmarkAgainstEcho(b *testing.B) {
 	}
 }
 
+// What one answer costs among so many names.
 func BenchmarkAnswer(b *testing.B) {
-	s := still()
-	msg, _ := new(dns.Msg).SetQuestion("web.", dns.TypeA).Pack()
-	out := make([]byte, 0, mostUDP)
-	var q query
-	b.ReportAllocs()
-	for b.Loop() {
-		if m, ok := s.quick(&q, msg, out); !ok || m == nil {
-			b.Fatal("no answer")
-		}
+	for _, n := range []int{1, 10, 100, 1000, 10000} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			s := still()
+			for i := range n {
+				s.c.Directory.zones["n"].put(fmt.Sprint("s", i), netdns.Endpoint{Name: fmt.Sprint("s", i), Project: "p",
+					Names: []string{fmt.Sprint("s", i)}, IPv4: netip.AddrFrom4([4]byte{10, 1, byte(i >> 8), byte(i)})})
+			}
+			msg, _ := new(dns.Msg).SetQuestion("web.", dns.TypeA).Pack()
+			out := make([]byte, 0, mostUDP)
+			var q query
+			b.ReportAllocs()
+			for b.Loop() {
+				if m, ok := s.quick(&q, msg, out); !ok || m == nil {
+					b.Fatal("no answer")
+				}
+			}
+		})
 	}
 }
 

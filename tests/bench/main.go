@@ -27,6 +27,7 @@ type options struct {
 	json      string
 	baseline  string
 	profile   string
+	growth    string
 	disk      int
 }
 
@@ -42,6 +43,7 @@ func main() {
 	flag.StringVar(&o.baseline, "baseline", "", "results of an earlier run: ratios more than 20 % worse are reported")
 	flag.StringVar(&o.profile, "profile", "", "write a profile of the whole machine, made by perf(1) while rows are measured, to this file")
 	flag.IntVar(&o.disk, "disk", 0, "keep davit's data on an ext4 with a journal of its own, of so many GiB at most; 0: below /var/tmp as it is")
+	flag.StringVar(&o.growth, "growth", "", "measure how cost grows instead, and write the plots into this directory")
 	flag.Parse()
 	for _, n := range strings.Split(services, ",") {
 		count, err := strconv.Atoi(strings.TrimSpace(n))
@@ -91,6 +93,9 @@ func run(ctx context.Context, o options) error {
 		return err
 	}
 	b := bench{options: o, dir: dir, runners: runners, stress: pressure()}
+	if o.growth != "" {
+		return b.growth(ctx, o.growth)
+	}
 	for _, s := range scenarios(o.services) {
 		if !strings.Contains(s.name, o.only) {
 			continue
