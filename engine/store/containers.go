@@ -37,11 +37,11 @@ func (l Layout) SaveState(project, id string, s *engine.State, durable bool) err
 }
 
 // LoadState reads a container's state as last recorded; a container that never
-// ran is created.
+// ran is created, and so is one of whose state a power cut has left nothing.
 func (l Layout) LoadState(project, id string) (*engine.State, error) {
 	s := new(engine.State)
 	err := Read(filepath.Join(l.Container(project, id), "state.json"), s)
-	if errors.Is(err, ErrNotFound) {
+	if errors.Is(err, ErrNotFound) || blank(err) {
 		return &engine.State{Status: engine.Created}, nil
 	}
 	if err != nil {

@@ -28,10 +28,22 @@ var ErrNotFound = errors.New("no such record")
 type DamagedError struct {
 	Path string
 	Why  string
+	// Blank: the file is empty, or nothing but zeros. That is what a power cut
+	// leaves of a file that was renamed into place and never synced: its name
+	// is on the disk, its content is not.
+	Blank bool
 }
 
 // Error tells which file, and why it is not believed.
 func (e *DamagedError) Error() string { return fmt.Sprintf("record %s: %s", e.Path, e.Why) }
+
+func damaged(path, why string) error { return &DamagedError{Path: path, Why: why} }
+
+// blank tells a record of which a power cut left the name alone.
+func blank(err error) bool {
+	var d *DamagedError
+	return errors.As(err, &d) && d.Blank
+}
 
 type envelope struct {
 	Version int             `json:"version"`
@@ -45,7 +57,8 @@ type envelope struct {
 func Write(path string, v any) error { return write(path, v, true) }
 
 // WriteUnsynced is Write for what a reboot makes void anyway: atomic for other
-// processes, but a power cut may bring the old record back.
+// processes, but a power cut may bring the old record back, or leave a blank
+// one; then the generation that is kept beside it stands in.
 func WriteUnsynced(path string, v any) error { return write(path, v, false) }
 
 func write(path string, v any, durable bool) error {
@@ -57,7 +70,7 @@ func write(path string, v any, durable bool) error {
 	if err != nil {
 		return fmt.Errorf("record %s: %w", path, err)
 	}
-	if durable {
+	if _, err := os.Lstat(path + "~"); durable || err != nil {
 		keepGeneration(path)
 	}
 	return writeFile(path, append(b, '\n'), 0o600, durable)
@@ -141,18 +154,21 @@ func read(path string, v any) error {
 	if err != nil {
 		return err
 	}
+	if len(bytes.Trim(b, "\x00")) == 0 {
+		return &DamagedError{path, "it is blank", true}
+	}
 	var e envelope
 	if err := json.Unmarshal(b, &e); err != nil {
-		return &DamagedError{path, "not a record: " + err.Error()}
+		return damaged(path, "not a record: "+err.Error())
 	}
 	if e.Version > schema {
-		return &DamagedError{path, fmt.Sprintf("written by a newer davit (record version %d, this one reads %d)", e.Version, schema)}
+		return damaged(path, fmt.Sprintf("written by a newer davit (record version %d, this one reads %d)", e.Version, schema))
 	}
 	if crc32.ChecksumIEEE(bytes.TrimSpace(e.Body)) != e.CRC {
-		return &DamagedError{path, "its checksum does not match its content"}
+		return damaged(path, "its checksum does not match its content")
 	}
 	if err := json.Unmarshal(e.Body, v); err != nil {
-		return &DamagedError{path, err.Error()}
+		return damaged(path, err.Error())
 	}
 	return nil
 }
@@ -163,22 +179,22 @@ func readAll(path string) ([]byte, error) {
 		return nil, fmt.Errorf("%s: %w", path, ErrNotFound)
 	}
 	if err != nil {
-		return nil, &DamagedError{path, err.Error()}
+		return nil, damaged(path, err.Error())
 	}
 	defer f.Close()
 	st, err := f.Stat()
 	if err != nil {
-		return nil, &DamagedError{path, err.Error()}
+		return nil, damaged(path, err.Error())
 	}
 	if !st.Mode().IsRegular() {
-		return nil, &DamagedError{path, "not a regular file"}
+		return nil, damaged(path, "not a regular file")
 	}
 	b, err := io.ReadAll(io.LimitReader(f, maxRecord+1))
 	if err != nil {
-		return nil, &DamagedError{path, err.Error()}
+		return nil, damaged(path, err.Error())
 	}
 	if len(b) > maxRecord {
-		return nil, &DamagedError{path, "larger than any record"}
+		return nil, damaged(path, "larger than any record")
 	}
 	return b, nil
 }

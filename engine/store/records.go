@@ -35,7 +35,7 @@ func (r *Records) Read(key string, v any) error {
 	switch {
 	case errors.Is(err, ErrNotFound):
 		return fmt.Errorf("record %s: %w", key, fs.ErrNotExist)
-	case errors.As(err, &damaged) && !lasting(key) && older(path, booted()):
+	case errors.As(err, &damaged) && !lasting(key) && (damaged.Blank || older(path, booted())):
 		return fmt.Errorf("record %s: from before this boot: %w", key, fs.ErrNotExist)
 	}
 	return err

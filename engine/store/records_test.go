@@ -58,7 +58,7 @@ func TestADamagedEndpointOfAnEarlierBootIsNoEndpoint(t *testing.T) {
 		if err := r.Write(key, "there"); err != nil {
 			t.Fatal(err)
 		}
-		if err := os.WriteFile(path, nil, 0o600); err != nil {
+		if err := os.WriteFile(path, []byte("torn"), 0o600); err != nil {
 			t.Fatal(err)
 		}
 		var damaged *DamagedError

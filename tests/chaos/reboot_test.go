@@ -20,23 +20,12 @@ func (w *World) reboot(t *testing.T) {
 	must(t, kernel.Scrub(w.Root))
 	must(t, os.MkdirAll(w.Root, 0o755))
 	must(t, os.Rename(kept+"/data", w.Layout().Data))
-	for _, dir := range []string{"/sys/fs/cgroup/davit", "/sys/fs/cgroup/*/davit"} {
-		groups, _ := filepath.Glob(dir + "/" + w.Project)
-		for _, g := range groups {
-			for _, pattern := range []string{"/*", ""} {
-				all, _ := filepath.Glob(g + pattern)
-				for _, d := range all {
-					_ = os.Remove(d)
-				}
-			}
-		}
-	}
+	w.dropGroups()
 	must(t, kernel.Isolate())
 	all, err := w.States()
 	must(t, err)
-	for id, s := range all {
+	for _, s := range all {
 		s.State.BootID = "another"
-		_ = id
 		must(t, w.Layout().SaveState(w.Project, s.ID, &s.State, false))
 	}
 }

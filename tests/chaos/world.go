@@ -57,6 +57,7 @@ type World struct {
 	Root, Dir, Project string
 
 	bin    string
+	disk   *Disk // nil: the root lies on the host's own
 	before residue.Snapshot
 }
 
@@ -135,6 +136,9 @@ func (w *World) renew() error {
 func (w *World) Close() error {
 	if w.Root == "" {
 		return nil
+	}
+	if w.disk != nil {
+		return w.disk.Close()
 	}
 	return kernel.Scrub(w.Root)
 }

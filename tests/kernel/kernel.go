@@ -74,6 +74,16 @@ func Root() (string, error) {
 // that failed half-way needs. It is no test of davit's own clean-up, which
 // comes before.
 func Scrub(root string) error {
+	if err := End(root); err != nil {
+		return err
+	}
+	unmountBelow(root)
+	removeGroups(root)
+	return os.RemoveAll(root)
+}
+
+// End kills whatever works below a root, for up to a second.
+func End(root string) error {
 	place := residue.Place{Root: root}
 	for range 50 {
 		pids, err := place.PIDs()
@@ -88,9 +98,7 @@ func Scrub(root string) error {
 		}
 		time.Sleep(20 * time.Millisecond)
 	}
-	unmountBelow(root)
-	removeGroups(root)
-	return os.RemoveAll(root)
+	return nil
 }
 
 func unmountBelow(root string) {
