@@ -85,7 +85,11 @@ func newLab(t *testing.T) *lab {
 	}
 	var b [4]byte
 	_, _ = rand.Read(b[:])
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	patience := time.Minute
+	if os.Getenv("DAVIT_LONG") != "" {
+		patience = 20 * time.Minute
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	l := &lab{t: t, ctx: ctx, layout: layout, project: "t" + hex.EncodeToString(b[:])}
 	l.busybox()
 	client, err := wire.Ensure(ctx, layout, l.project)

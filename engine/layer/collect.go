@@ -12,9 +12,25 @@ import (
 // Hold keeps the collector away until the lock is released or the process
 // dies. Whoever makes layers, or relies on layers that no record refers to
 // yet, holds it from before the first Has until the record (an image, a
-// container, a build key) is written. Holders do not hinder each other.
+// container, a build key) is written. Holders do not hinder each other. The
+// first of them removes what makers that died have left.
 func (s *Store) Hold(ctx context.Context) (*store.Lock, error) {
+	s.tidy()
 	return store.AcquireShared(ctx, s.layout.Lock("content"))
+}
+
+// tidy sweeps when there is anything to sweep and nobody is at work. That it
+// could not is no reason not to work: the collector does it again.
+func (s *Store) tidy() {
+	if names, err := store.Names(s.layout.Ingest()); err != nil || len(names) == 0 {
+		return
+	}
+	lock, err := store.TryAcquire(s.layout.Lock("content"))
+	if err != nil {
+		return
+	}
+	defer lock.Release()
+	_ = s.sweep(new(Freed), false)
 }
 
 // Exclude waits until nobody holds the content, and keeps everybody from

@@ -98,19 +98,18 @@ func TestCollect(t *testing.T) {
 	s := testStore(t)
 	kept, _ := unpack(t, s, file("f", "kept"))
 	lost, _ := unpack(t, s, file("f", "lost"))
-	if err := os.MkdirAll(filepath.Join(s.layout.Ingest(), "dead", "fs"), 0o700); err != nil {
-		t.Fatal(err)
-	}
+	dead := filepath.Join(s.layout.Ingest(), "dead", "fs")
+	must(t, os.MkdirAll(dead, 0o700))
 	living, err := s.NewDraft()
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	keep := func() (map[string]bool, error) { return map[string]bool{kept.ID: true}, nil }
 
 	hold, err := s.Hold(t.Context())
-	if err != nil {
-		t.Fatal(err)
+	must(t, err)
+	if _, err := os.Stat(dead); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("who holds the content did not sweep: %v", err)
 	}
+	must(t, os.MkdirAll(dead, 0o700))
 	short, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
 	if _, err := s.Collect(short, keep, false); !errors.Is(err, context.DeadlineExceeded) {
@@ -199,5 +198,12 @@ func BenchmarkUnpack(b *testing.B) {
 				b.StartTimer()
 			}
 		})
+	}
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
 	}
 }

@@ -26,7 +26,7 @@ func writing(dir string) string {
 	s := strings.Replace(counting, "usleep 20000", "usleep 1000", 1)
 	s = strings.Replace(s, "    restart: always", "    restart: always\n    logging: {options: {max-size: 4k, max-file: \"100\"}}", 1)
 	s = strings.Replace(s, "echo up; exec sleep 1000d",
-		"i=$$(wc -l </data/n); while :; do i=$$((i+1)); echo $$i >>/data/n; sync -d /data/n; echo $$i >/ack/n; usleep 5000; done", 1)
+		"i=$$(wc -l </data/n); while :; do i=$$((i+1)); echo $$i >>/data/n; sync -d /data/n && echo $$i >/ack/n; usleep 5000; done", 1)
 	return strings.Replace(s, `["data:/data"]`, fmt.Sprintf(`["data:/data", "%s:/ack"]`, dir), 1)
 }
 
