@@ -4,7 +4,11 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strings"
+	"sync"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/davit-run/davit/engine"
 )
@@ -50,5 +54,36 @@ func TestAContainerWithABlankStateIsCreated(t *testing.T) {
 	// Its record was synced: that it is blank is damage, and not that it never was.
 	if _, err := l.LoadContainer("p", "ab"); errors.Is(err, ErrNotFound) || err == nil {
 		t.Errorf("a blank record: %v", err)
+	}
+}
+
+func TestWritersOfOneRecordDoNotMeet(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "record.json")
+	for _, left := range []func(string) error{
+		func(p string) error { return os.WriteFile(p, []byte("half a rec"), 0o600) },
+		func(p string) error { return os.Mkdir(p, 0o700) },
+		func(p string) error { return os.Symlink("/nowhere", p) },
+		func(p string) error { return unix.Mkfifo(p, 0o600) },
+	} {
+		if err := left(filepath.Join(dir, ".record.json.tmp")); err != nil {
+			t.Fatal(err)
+		}
+		var wg sync.WaitGroup
+		for i := range 20 {
+			wg.Go(func() {
+				if err := WriteUnsynced(path, strings.Repeat("x", 1000*i)); err != nil {
+					t.Error(err)
+				}
+				var got string
+				if err := Read(path, &got); err != nil || len(got)%1000 != 0 {
+					t.Errorf("read %d bytes, %v", len(got), err)
+				}
+			})
+		}
+		wg.Wait()
+	}
+	if names, _ := filepath.Glob(dir + "/.*"); len(names) > 0 {
+		t.Errorf("left: %v", names)
 	}
 }

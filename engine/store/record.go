@@ -94,13 +94,14 @@ func WriteFile(path string, content []byte, mode os.FileMode) error {
 
 func writeFile(path string, content []byte, mode os.FileMode, durable bool) (err error) {
 	dir := filepath.Dir(path)
-	f, err := os.CreateTemp(dir, "."+filepath.Base(path)+".tmp-*")
+	f, err := claim(filepath.Join(dir, "."+filepath.Base(path)+".tmp"))
 	if err != nil {
 		return fmt.Errorf("write %s: %w", path, err)
 	}
 	defer func() {
 		if err != nil {
 			_ = os.Remove(f.Name())
+			f.Close()
 		}
 	}()
 	if _, err = f.Write(content); err == nil {
@@ -109,11 +110,11 @@ func writeFile(path string, content []byte, mode os.FileMode, durable bool) (err
 	if err == nil && durable {
 		err = f.Sync()
 	}
-	if cerr := f.Close(); err == nil {
-		err = cerr
-	}
 	if err == nil {
 		err = os.Rename(f.Name(), path)
+	}
+	if cerr := f.Close(); err == nil { // the claim goes with it: after the rename
+		err = cerr
 	}
 	if err == nil && durable {
 		err = SyncDir(dir)

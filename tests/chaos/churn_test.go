@@ -6,6 +6,10 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/davit-run/davit/tests/kernel"
 )
 
 // holdings are what anchor and keeper hold.
@@ -28,24 +32,61 @@ func threads(pid int) int {
 	return len(all)
 }
 
+// resident is how much memory of its own a process has, in KiB
+// (proc_pid_status(5), RssAnon).
+func resident(t *testing.T, pid int) (kb int) {
+	t.Helper()
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	must(t, err)
+	_, rest, _ := strings.Cut(string(b), "RssAnon:")
+	_, err = fmt.Sscan(rest, &kb)
+	must(t, err)
+	return kb
+}
+
+// goroutines has the keeper die of SIGQUIT, which tells what it was at, and
+// waits for the next one.
+func (w *World) goroutines(t *testing.T) int {
+	t.Helper()
+	was := w.Process("keeper")
+	must(t, unix.Kill(was, unix.SIGQUIT))
+	kernel.Eventually(t, patience, "the next keeper is there", func() bool {
+		now := w.Process("keeper")
+		return now != 0 && now != was
+	})
+	w.settled()
+	b, err := os.ReadFile(w.Layout().KeeperLog(w.Project))
+	must(t, err)
+	return strings.Count(string(b[strings.LastIndex(string(b), "SIGQUIT: quit"):]), "\ngoroutine ")
+}
+
+// churn restarts a container and runs a command in another, n times.
+func (w *World) churn(t *testing.T, n int) {
+	t.Helper()
+	for range n {
+		w.must(t, "restart", "--no-deps", "worker")
+		w.must(t, "exec", "-T", "web", "true")
+	}
+}
+
 // TestChurn restarts a container and runs commands in one, many times: anchor
-// and keeper hold no more than before. 15 of each, with DAVIT_LONG 1,000.
+// and keeper hold no more than before, and nobody works on anything that is
+// over. 10 of each, with DAVIT_LONG 1,000.
 func TestChurn(t *testing.T) {
-	n := 15
+	const warm = 5 // what is opened once is open after so many rounds
+	n := 10
 	if os.Getenv("DAVIT_LONG") != "" {
 		n = 1000
 	}
 	w := newWorld(t, "chaoschurn", "")
 	w.must(t, "up", "-d")
-	for range 5 { // what is opened once is open
-		w.must(t, "restart", "worker")
-		w.must(t, "exec", "-T", "web", "true")
-	}
+	w.goroutines(t) // from here on each keeper has adopted what runs
+	w.churn(t, warm)
+	few := w.goroutines(t)
+	w.churn(t, warm)
 	before, was := w.holdings(), threads(w.Process("keeper"))
-	for range n {
-		w.must(t, "restart", "--no-deps", "worker")
-		w.must(t, "exec", "-T", "web", "true")
-	}
+	memory := resident(t, w.Process("keeper")) + resident(t, w.Process("anchor"))
+	w.churn(t, n)
 	deadline(t, func() error {
 		if now := w.holdings(); now != before {
 			return fmt.Errorf("before: %s\nafter:  %s", before, now)
@@ -55,5 +96,14 @@ func TestChurn(t *testing.T) {
 	if now := threads(w.Process("keeper")); now > was+8 {
 		t.Errorf("the keeper had %d threads and has %d", was, now)
 	}
+	now := resident(t, w.Process("keeper")) + resident(t, w.Process("anchor"))
+	if now > memory+5<<10 {
+		t.Errorf("anchor and keeper had %d KiB and have %d", memory, now)
+	}
+	many := w.goroutines(t)
+	if many > few+3 { // a timer or two may be on its way
+		t.Errorf("the keeper had %d goroutines after %d rounds and has %d after %d", few, warm, many, warm+n)
+	}
+	t.Logf("%d rounds: %s; %d KiB, then %d; %d goroutines, then %d", n, before, memory, now, few, many)
 	w.must(t, "down", "-v")
 }

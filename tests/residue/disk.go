@@ -59,7 +59,7 @@ func containers(l store.Layout, s Snapshot) error {
 	}
 	s[WorkDirs] = append(s[WorkDirs], dirs...)
 	for _, dir := range []string{l.Blobs(), l.Images(), l.Volumes(), l.Projects(), l.Layers()} {
-		for _, pattern := range []string{".*.tmp-*", "*/.*.tmp-*"} {
+		for _, pattern := range []string{".*.tmp*", "*/.*.tmp*"} {
 			files, err := filepath.Glob(filepath.Join(dir, pattern))
 			if err != nil {
 				return err
