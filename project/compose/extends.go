@@ -42,7 +42,7 @@ func (t *tree) extends(f *source.File, section, name string, chain []link) {
 		return
 	}
 	chain = append(chain, here)
-	in, base := t.extended(f, ext, key)
+	in, base := t.target(f, ext, key)
 	if in == nil {
 		return
 	}
@@ -54,12 +54,16 @@ func (t *tree) extends(f *source.File, section, name string, chain []link) {
 		t.wrong(f, ext, key, t.near(f, section, base), "service %q is not there to be extended", base)
 		return
 	}
+	if t.extended == nil {
+		t.extended = map[link]bool{}
+	}
+	t.extended[link{in.Path, base}] = true
 	t.extends(in, section, base, chain)
 }
 
-// extended reads the two forms of extends: the file and the service in it. A
+// target reads the two forms of extends: the file and the service in it. A
 // nil file stands for a mistake that has been told of.
-func (t *tree) extended(f *source.File, ext *yaml.Node, key string) (*source.File, string) {
+func (t *tree) target(f *source.File, ext *yaml.Node, key string) (*source.File, string) {
 	if ext.Kind != yaml.MappingNode {
 		return f, t.text(f, ext)
 	}

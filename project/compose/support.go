@@ -53,6 +53,16 @@ var rows = []row{
 	{Path: "services.*.ports.[].app_protocol", Treat: ignored, Note: "documentation"},
 	{Path: "services.*.volumes.[].consistency", Treat: ignored, Note: "a hint for Docker Desktop"},
 
+	{Path: "services.*.pre_start.[].cpu_count", Treat: refused, Note: "Windows only"},
+	{Path: "services.*.pre_start.[].cpu_percent", Treat: refused, Note: "Windows only"},
+	{Path: "services.*.pre_start.[].isolation", Treat: refused, Note: "Windows only, but for \"default\""},
+	{Path: "services.*.pre_start.[].credential_spec", Treat: warned, Note: "exists on Windows only"},
+	{Path: "services.*.pre_start.[].gpus", Treat: warned, Note: "no GPU is given to the container yet; name the device nodes under devices"},
+	{Path: "services.*.pre_start.[].models", Treat: warned, Note: "models are not served yet"},
+	{Path: "services.*.pre_start.[].runtime", Treat: warned, Note: "davit is the runtime; another one is not called", Only: []string{"!runc", "crun", ""}},
+	{Path: "services.*.pre_start.[].use_api_socket", Treat: warned, Note: "there is no engine socket to hand to the container", Only: []string{"!false"}},
+	{Path: "services.*.pre_start.[].volumes.[].consistency", Treat: ignored, Note: "a hint for Docker Desktop"},
+
 	{Path: "services.*.build.cache_to", Treat: warned, Note: "the build cache is not exported"},
 	{Path: "services.*.build.isolation", Treat: warned, Note: "exists on Windows only"},
 	{Path: "services.*.build.provenance", Treat: warned, Note: "no attestation is made", Only: []string{"!false"}},

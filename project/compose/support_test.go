@@ -53,6 +53,11 @@ func TestEveryAttributeHasATreatment(t *testing.T) {
 			if !slices.Contains(serviceKeys, parts[2]) && (!found || r.Path == "services") {
 				t.Errorf("%s: neither acted on nor warned about", p)
 			}
+			if of, isHook := strings.CutPrefix(string(p), "services.*.pre_start.[]."); isHook {
+				if like, _ := treatment("services.*." + of); like.Treat != r.Treat {
+					t.Errorf("%s: treated otherwise than a service's", p)
+				}
+			}
 			continue
 		}
 		if _, found := treatment(string(p)); !found {

@@ -35,6 +35,8 @@ type tree struct {
 	read    bool          // the main files are YAML within all limits
 	looped  map[link]bool // services of a circle of extends already told of
 	defined map[part]map[string]*yaml.Node
+
+	extended map[link]bool // services that others extend
 }
 
 // plant reads and checks everything that the main files lead to.
@@ -171,13 +173,22 @@ func (t *tree) follow(f *source.File, chain []string) {
 // value is what a mapping has under a key, its own or merged in with <<; nil
 // when there is none.
 func value(n *yaml.Node, key string) *yaml.Node {
+	for _, p := range pairsOf(n, key) {
+		return p.value
+	}
+	return nil
+}
+
+// pairsOf is the one pair that a mapping has under a key, its own or merged in
+// with <<, or none.
+func pairsOf(n *yaml.Node, key string) []pair {
 	n = resolve(n)
 	if n.Kind != yaml.MappingNode {
 		return nil
 	}
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		if n.Content[i].Value == key {
-			return n.Content[i+1]
+			return []pair{{n.Content[i], n.Content[i+1]}}
 		}
 	}
 	for i := 0; i+1 < len(n.Content); i += 2 {
@@ -185,7 +196,7 @@ func value(n *yaml.Node, key string) *yaml.Node {
 			continue
 		}
 		for _, from := range list(n.Content[i+1]) {
-			if found := value(from, key); found != nil {
+			if found := pairsOf(from, key); found != nil {
 				return found
 			}
 		}
@@ -196,24 +207,45 @@ func value(n *yaml.Node, key string) *yaml.Node {
 // entries adds to out what a mapping has, its own before what is merged in
 // with <<, and returns the names it did not have yet, in their order.
 func entries(n *yaml.Node, out map[string]*yaml.Node) (names []string) {
+	for _, p := range pairs(n, func(name string) bool { return out[name] != nil }) {
+		out[p.key.Value] = p.value
+		names = append(names, p.key.Value)
+	}
+	return names
+}
+
+// A pair is a key of a mapping and what it has there.
+type pair struct{ key, value *yaml.Node }
+
+// pairs are those of a mapping, its own before what is merged in with <<, each
+// key once and without those that are known.
+func pairs(n *yaml.Node, known func(string) bool) (out []pair) {
 	n = resolve(n)
 	if n.Kind != yaml.MappingNode {
 		return nil
 	}
+	seen := map[string]bool{}
+	add := func(p pair) {
+		if name := p.key.Value; !seen[name] && !known(name) {
+			seen[name] = true
+			out = append(out, p)
+		}
+	}
 	for i := 0; i+1 < len(n.Content); i += 2 {
-		if name := n.Content[i].Value; n.Content[i].Tag != "!!merge" && out[name] == nil {
-			out[name] = n.Content[i+1]
-			names = append(names, name)
+		if n.Content[i].Tag != "!!merge" {
+			add(pair{n.Content[i], n.Content[i+1]})
 		}
 	}
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		if n.Content[i].Tag == "!!merge" {
 			for _, from := range list(n.Content[i+1]) {
-				names = append(names, entries(from, out)...)
+				for _, p := range pairs(from, func(name string) bool { return seen[name] || known(name) }) {
+					add(p)
+				}
 			}
 		}
 	}
-	return names
+	return out
 }
 
 // include opens one entry of include: a path, or a mapping with path,

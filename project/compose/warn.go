@@ -2,6 +2,7 @@ package compose
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -15,7 +16,7 @@ import (
 // unheeded warns of everything in the files that davit accepts and does not
 // act on, once per place, by key and line.
 func (l *loaded) unheeded() {
-	w := &warner{loaded: l, seen: map[*yaml.Node]bool{}}
+	w := &warner{loaded: l, seen: map[*yaml.Node]bool{}, base: map[*source.File]bool{}}
 	for _, f := range l.tree.index.Files {
 		w.file(f)
 	}
@@ -24,12 +25,19 @@ func (l *loaded) unheeded() {
 type warner struct {
 	*loaded
 	seen map[*yaml.Node]bool // files reached twice warn once
+	base map[*source.File]bool
 }
 
 func (w *warner) file(f *source.File) {
 	for _, group := range f.Includes {
 		for _, inc := range group {
 			w.file(inc)
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(f.Bases)) {
+		if b := f.Bases[name]; b != f && !w.base[b] {
+			w.base[b] = true
+			w.file(b)
 		}
 	}
 	for _, doc := range f.Docs {
@@ -68,18 +76,28 @@ func (w *warner) match(f *source.File, key *yaml.Node, value *yaml.Node, parts, 
 			w.match(f, item, nil, parts[1:], append(slices.Clone(path), strconv.Itoa(i)), r)
 		}
 	case n.Kind == yaml.MappingNode:
-		for i := 0; i+1 < len(n.Content); i += 2 {
-			k := n.Content[i]
-			if parts[0] != k.Value && parts[0] != "*" || len(path) == 1 && path[0] == "services" && !w.active(k.Value) {
+		under := pairsOf(n, parts[0])
+		if parts[0] == "*" {
+			under = pairs(n, none)
+		}
+		for _, p := range under {
+			name := p.key.Value
+			if len(path) == 1 && path[0] == "services" && !w.active(f, name) {
 				continue
 			}
-			w.match(f, k, n.Content[i+1], parts[1:], append(slices.Clone(path), k.Value), r)
+			w.match(f, p.key, p.value, parts[1:], append(slices.Clone(path), name), r)
 		}
 	}
 }
 
-// active says whether a service is part of what is asked for.
-func (w *warner) active(name string) bool {
+func none(string) bool { return false }
+
+// active says whether a service is part of what is asked for: it runs, or is in
+// a file that another one extends from.
+func (w *warner) active(f *source.File, name string) bool {
+	if w.base[f] {
+		return w.tree.extended[link{f.Path, name}]
+	}
 	_, ok := w.model.Services[name]
 	return ok
 }
@@ -130,19 +148,21 @@ var known = []struct {
 // extensions warns of values that davit's own extensions do not have.
 func (w *warner) extensions(f *source.File, doc *yaml.Node) {
 	services := value(doc, "services")
-	if services == nil || resolve(services).Kind != yaml.MappingNode {
+	if services == nil {
 		return
 	}
-	services = resolve(services)
-	for i := 0; i+1 < len(services.Content); i += 2 {
-		name := services.Content[i].Value
+	for _, p := range pairs(services, none) {
+		name := p.key.Value
+		if !w.active(f, name) {
+			continue
+		}
 		for _, x := range known {
-			n := value(services.Content[i+1], x.key)
+			n := value(p.value, x.key)
 			if n != nil && !slices.Contains(x.values, resolve(n).Value) {
 				w.add(f, n, "services."+name+"."+x.key, fmt.Sprintf("%q is not one of: %s", resolve(n).Value, strings.Join(x.values, ", ")))
 			}
 		}
-		w.shared(f, name, services.Content[i+1])
+		w.shared(f, name, p.value)
 	}
 }
 
