@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -58,6 +59,9 @@ func scenarios(sizes []int) []scenario {
 			{row: "config -q", args: []string{"config", "-q"}},
 			{row: "version", args: []string{"version"}},
 		}},
+		scenario{name: "a large project", services: 2000, file: layered(100, 20), steps: []step{
+			{row: "config -q, 2,000 services in layers", args: []string{"config", "-q"}},
+		}},
 		scenario{name: "logs", services: 1, file: writerFile, steps: []step{
 			{row: fmt.Sprintf("up a service that writes %d lines", writerLines), args: []string{"up", "s1"}},
 			{row: fmt.Sprintf("logs, %d lines", writerLines), args: []string{"logs", "--no-color"}},
@@ -69,6 +73,26 @@ func scenarios(sizes []int) []scenario {
 			{row: fmt.Sprintf("%d HTTP requests through 127.0.0.1", requests), call: throughPort, of: fmt.Sprintf(toContainer, requests)},
 			{row: fmt.Sprintf(toContainer, requests), call: direct},
 		}})
+}
+
+// layered is a project of so many layers of so many services, each of which
+// depends on the whole next layer.
+func layered(layers, wide int) string {
+	var b strings.Builder
+	b.WriteString("services:\n")
+	for l := range layers {
+		for i := range wide {
+			fmt.Fprintf(&b, "  l%d-%d:\n    image: busybox\n    command: sleep 600\n", l, i)
+			if l+1 == layers {
+				continue
+			}
+			b.WriteString("    depends_on:\n")
+			for j := range wide {
+				fmt.Fprintf(&b, "      - l%d-%d\n", l+1, j)
+			}
+		}
+	}
+	return b.String()
 }
 
 // bench is one run of the program.
