@@ -181,6 +181,7 @@ type LogConfig struct {
 // Hooks run beside the container's own process. PreStart ones are init
 // containers in their own right and are planned as such; these two are execs.
 type Hooks struct {
+	PreStart  string `json:"preStart,omitempty"` // a digest of the pre_start hooks: other ones make another container
 	PostStart []Exec `json:"postStart,omitempty"`
 	PreStop   []Exec `json:"preStop,omitempty"`
 }

@@ -84,6 +84,12 @@ func walkObject(path string, a, b map[string]any, out *[]string) {
 		at := strings.TrimPrefix(path+"."+k, ".")
 		x, was := a[k]
 		y, is := b[k]
+		if name, ok := digests[at]; ok {
+			if x != y {
+				*out = append(*out, name+" changed")
+			}
+			continue
+		}
 		switch {
 		case !was:
 			added(at, y, out)
@@ -94,6 +100,9 @@ func walkObject(path string, a, b map[string]any, out *[]string) {
 		}
 	}
 }
+
+// digests are fields that stand for something too long to show.
+var digests = map[string]string{"hooks.preStart": "pre_start"}
 
 // added tells of a new object by its members, and of anything else by its
 // value.

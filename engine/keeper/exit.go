@@ -51,6 +51,26 @@ func untilEnded(pidfd *os.File) bool {
 	}) == nil
 }
 
+// dying bounds how long a process that can no longer be joined may take to be
+// seen as ended: it has given up its file system before (do_exit of Linux).
+const dying = 200 * time.Millisecond
+
+// over tells whether the process of this run has ended, or is just about to,
+// whoever knows of it by now.
+func (l *live) over() bool {
+	rc, err := l.pidfd.SyscallConn()
+	if err != nil {
+		return true
+	}
+	ended := false
+	err = rc.Control(func(fd uintptr) {
+		p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+		n, err := unix.Poll(p, int(dying.Milliseconds()))
+		ended = err == nil && n > 0
+	})
+	return ended || err != nil // closed: long over
+}
+
 // unknownExit is the exit code of a process whose end nobody saw, as Docker
 // has it.
 const unknownExit = 255

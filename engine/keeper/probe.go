@@ -117,10 +117,15 @@ func (c *container) probed(plan Plan, p engine.Probe) {
 	}
 }
 
-// hooks runs commands in the container, one after the other.
-func (c *container) hooks(ctx context.Context, kind string, execs []engine.Exec) error {
+// hooks runs commands in the container, one after the other. What can't be run
+// because that run of the container is over is no mistake of a hook's: how it
+// ended tells more.
+func (c *container) hooks(ctx context.Context, l *live, kind string, execs []engine.Exec) error {
 	for _, e := range execs {
 		code, out, err := c.k.o.Runtime.Exec(ctx, c.rec, e, keptOutput)
+		if err != nil && l.over() {
+			return nil
+		}
 		if err == nil && code != 0 {
 			err = fmt.Errorf("exit status %d%s", code, tail(": ", string(out)))
 		}

@@ -55,8 +55,9 @@ func (c *container) startCall(l call) {
 		l.reply <- c.answer(warning, nil)
 		return
 	}
+	run := c.live
 	go func() {
-		err := c.hooks(c.k.ctx, "post_start", c.rec.Spec.Hooks.PostStart)
+		err := c.hooks(c.k.ctx, run, "post_start", c.rec.Spec.Hooks.PostStart)
 		a := c.answer(warning, err)
 		l.reply <- a
 	}()

@@ -129,10 +129,11 @@ func (c *container) preStop(grace time.Duration, f func()) {
 		f()
 		return
 	}
+	run := c.live
 	go func() {
 		ctx, cancel := context.WithTimeout(c.k.ctx, max(grace, time.Second))
 		defer cancel()
-		if err := c.hooks(ctx, "pre_stop", hooks); err != nil {
+		if err := c.hooks(ctx, run, "pre_stop", hooks); err != nil {
 			c.k.log("container %s: %v", c.name(), err)
 		}
 		c.bring(func() {

@@ -1,6 +1,9 @@
 package desired
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
 	"fmt"
 	"maps"
 	"reflect"
@@ -35,6 +38,20 @@ func (b *builder) preStart(s *project.Service, c reconcile.Container) []reconcil
 		})
 	}
 	return out
+}
+
+// preStartDigest stands for the pre_start hooks in the definition of a
+// container; empty when there are none.
+func preStartDigest(hooks []project.PreStart) string {
+	if len(hooks) == 0 {
+		return ""
+	}
+	text, err := json.Marshal(hooks)
+	if err != nil {
+		return err.Error() // not with the types of a Project
+	}
+	sum := sha256.Sum256(text)
+	return hex.EncodeToString(sum[:])
 }
 
 // inherit is the service as a hook sees it: what the hook does not say is the

@@ -123,7 +123,7 @@ func (b *builder) labels(s *project.Service) map[string]string {
 }
 
 func hooks(s *project.Service) engine.Hooks {
-	return engine.Hooks{PostStart: execs(s.PostStart), PreStop: execs(s.PreStop)}
+	return engine.Hooks{PreStart: preStartDigest(s.PreStart), PostStart: execs(s.PostStart), PreStop: execs(s.PreStop)}
 }
 
 func execs(hooks []project.Hook) []engine.Exec {
