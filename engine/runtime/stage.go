@@ -46,9 +46,16 @@ func (s *stage) strike() error {
 	return err
 }
 
-// detach unmounts whatever is mounted at path, however often.
+// detach unmounts whatever is mounted at path, however often. A bind's source
+// was cloned with its peers, so that propagation reaches the container; what is
+// mounted below it would therefore be unmounted on the host as well, if it were
+// not made private first (mount_namespaces(7), "umount propagates").
 func detach(path string) error {
 	for range 64 {
+		err := unix.Mount("", path, "", unix.MS_PRIVATE|unix.MS_REC, "")
+		if err != nil && !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOENT) {
+			return &os.PathError{Op: "make private", Path: path, Err: err}
+		}
 		switch err := unix.Unmount(path, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW); {
 		case err == nil:
 		case errors.Is(err, unix.EINVAL), errors.Is(err, unix.ENOENT):

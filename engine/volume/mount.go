@@ -73,9 +73,18 @@ func Mount(v engine.Volume, target string) error {
 	return nil
 }
 
-// Unmount takes a volume's mount away; none being there is no error.
+// Unmount takes a volume's mount away; none being there is no error. What a bind
+// brought along is made private before: unmounting it would propagate to where
+// it comes from (mount_namespaces(7)).
 func Unmount(target string) error {
-	err := unix.Unmount(target, unix.UMOUNT_NOFOLLOW)
+	err := unix.Mount("", target, "", unix.MS_PRIVATE|unix.MS_REC, "")
+	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOENT) {
+		return nil // nothing is mounted
+	}
+	if err != nil {
+		return fmt.Errorf("make %s private: %w", target, err)
+	}
+	err = unix.Unmount(target, unix.UMOUNT_NOFOLLOW)
 	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOENT) {
 		return nil
 	}
