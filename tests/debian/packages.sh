@@ -23,6 +23,7 @@ need debootstrap test -x /usr/sbin/debootstrap
 need debian-archive-keyring test -e /usr/share/keyrings/debian-archive-keyring.gpg
 need strace command -v strace
 need docker-registry command -v docker-registry
+need e2fsprogs command -v mkfs.ext4
 need skopeo command -v skopeo
 [ -n "$missing" ] || exit 0
 

@@ -43,16 +43,25 @@ func Isolate() error {
 	return nil
 }
 
-// UnifiedCgroups gives the calling goroutine, and every process it starts, a
-// mount namespace in which /sys/fs/cgroup is a cgroup2 mount, whatever the
-// host has there: what most users' machines look like.
-func UnifiedCgroups() error {
+// OwnMounts gives the calling goroutine, and every process it starts, a mount
+// namespace: what it mounts, no other process sees.
+func OwnMounts() error {
 	runtime.LockOSThread()
 	if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
 		return fmt.Errorf("make mount namespace: %w", err)
 	}
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_SLAVE, ""); err != nil {
 		return fmt.Errorf("make mounts slaves: %w", err)
+	}
+	return nil
+}
+
+// UnifiedCgroups gives the calling goroutine, and every process it starts, a
+// mount namespace in which /sys/fs/cgroup is a cgroup2 mount, whatever the
+// host has there: what most users' machines look like.
+func UnifiedCgroups() error {
+	if err := OwnMounts(); err != nil {
+		return err
 	}
 	if err := unix.Mount("cgroup2", "/sys/fs/cgroup", "cgroup2", 0, ""); err != nil {
 		return fmt.Errorf("mount cgroup2: %w", err)
