@@ -8,7 +8,7 @@ VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 EXEC := $(shell [ "$$(id -u)" = 0 ] || echo '-exec "sudo -E env PATH=$$PATH"')
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo 'sudo -E')
 
-.PHONY: build install demo images test test-long lint bench growth profile clean deps
+.PHONY: build install demo images firewalls test test-long lint bench growth profile clean deps
 
 # The CLI is pure Go. The runtime is linked against libseccomp and contains
 # the C of libcontainer's nsenter. Both are static: ldd finds nothing in them.
@@ -31,6 +31,12 @@ deps:
 images: build
 	@$(GO) run $(EXEC) ./tests/images/makeimages -load $(DAVIT)
 
+# ufw and firewalld from Debian, beside which davit is tested; kept in the cache,
+# installed nowhere.
+firewalls:
+	@$(GO) run $(EXEC) ./tests/images/makeimages debian
+	@$(SUDO) sh tests/debian/firewalls.sh
+
 demo: images
 	@$(SUDO) sh examples/visits/demo.sh $(abspath $(DAVIT))
 
@@ -45,7 +51,7 @@ test: build lint
 	$(GO) test $(EXEC) -tags '$(TAGS)' -timeout 12m ./...
 
 # The sweeps of which make test runs a tenth.
-test-long: build
+test-long: build firewalls
 	@$(GO) run $(EXEC) ./tests/images/makeimages
 	DAVIT_LONG=1 $(GO) test $(EXEC) -tags '$(TAGS)' -count 1 -timeout 6h ./...
 

@@ -107,6 +107,10 @@ func (o oldTable) stopLetting(bridge string) {
 	}
 }
 
+// notRunning is firewall-cmd's exit status where no firewalld answers, see
+// firewall-cmd(1).
+const notRunning = 252
+
 // trust puts a bridge into firewalld's trusted zone, or takes it out, where
 // firewalld rules. Its reload forgets the bridge; Watch puts it back.
 func (h *Host) trust(bridge, change string) error {
@@ -123,6 +127,8 @@ func (h *Host) trust(bridge, change string) error {
 	switch {
 	case err == nil:
 		return nil
+	case errors.As(err, &failed) && failed.ExitCode() == notRunning:
+		return nil // it is stopping, or has left its table behind
 	case errors.As(err, &failed) && (strings.Contains(string(out), "ALREADY_ENABLED") || strings.Contains(string(out), "ZONE_ALREADY_SET") ||
 		change == "--remove-interface"):
 		return nil

@@ -308,14 +308,18 @@ func (h *Host) dismantle(name string, isBridge bool) error {
 	if !isBridge {
 		return h.links.Remove(name)
 	}
-	if err := h.stopLetting(name); err != nil {
-		return err
-	}
 	return together(func() error {
-		if err := h.restore(name); err != nil {
-			return err
-		}
-		return h.links.Remove(name)
+		// Whoever puts rules back meanwhile sees the bridge with the rules that
+		// let it through, or neither.
+		return h.locked("firewall", func() error {
+			if err := h.stopLetting(name); err != nil {
+				return err
+			}
+			if err := h.restore(name); err != nil {
+				return err
+			}
+			return h.links.Remove(name)
+		})
 	})
 }
 

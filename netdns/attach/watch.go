@@ -14,6 +14,9 @@ const (
 	// lookTime is how often the table is looked at without being told to, in
 	// case a notification was lost.
 	lookTime = 30 * time.Second
+	// againTime is how soon what failed is tried again, mostFailures how often.
+	againTime    = 500 * time.Millisecond
+	mostFailures = 20
 )
 
 // Watch keeps the rules standing until ctx ends: when another program deletes
@@ -28,10 +31,14 @@ func (h *Host) Watch(ctx context.Context) error {
 	defer w.Close()
 	stop := context.AfterFunc(ctx, func() { w.Close() })
 	defer stop()
-	for ctx.Err() == nil {
-		hurt, err := w.Next(lookTime)
+	for failed := 0; ; {
+		patience := lookTime
+		if failed > 0 {
+			patience = againTime
+		}
+		hurt, err := w.Next(patience)
 		if ctx.Err() != nil {
-			break
+			return nil
 		}
 		if err != nil {
 			return fmt.Errorf("watch firewall: %w", err)
@@ -39,11 +46,16 @@ func (h *Host) Watch(ctx context.Context) error {
 		if hurt {
 			time.Sleep(settleTime)
 		}
-		if err := h.reassert(hurt); err != nil {
+		err = h.reassert(hurt || failed > 0)
+		switch {
+		case err == nil:
+			failed = 0
+		case failed == mostFailures:
 			return fmt.Errorf("put firewall rules back: %w", err)
+		default:
+			failed++ // the other program may be in the middle of its change
 		}
 	}
-	return nil
 }
 
 // reassert puts the rules back if they may be hurt, or are found missing.

@@ -87,6 +87,8 @@ func (w *Watcher) touches(kind uint16, body []byte) bool {
 	switch kind & 0xff {
 	case unix.NFT_MSG_DELTABLE, unix.NFT_MSG_DELCHAIN, unix.NFT_MSG_DELRULE, unix.NFT_MSG_DELSET, unix.NFT_MSG_DELSETELEM:
 		return string(name) == w.table || string(name) == "filter" || string(name) == "firewalld"
+	case unix.NFT_MSG_NEWTABLE:
+		return string(name) == "firewalld" // started, or reloaded: its zones are the configured ones
 	case unix.NFT_MSG_NEWCHAIN:
 		return string(name) == "filter" // its policy may be drop now
 	case unix.NFT_MSG_NEWRULE:
