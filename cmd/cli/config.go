@@ -19,6 +19,7 @@ import (
 	"github.com/davit-run/davit/engine/store"
 	"github.com/davit-run/davit/project"
 	"github.com/davit-run/davit/project/compose"
+	"github.com/davit-run/davit/project/order"
 )
 
 type configOptions struct {
@@ -73,6 +74,14 @@ func newConfig(g *globals) *cobra.Command {
 
 // runConfig prints the project, or the one view of it that is asked for.
 func (g *globals) runConfig(ctx context.Context, out io.Writer, o configOptions, services []string) error {
+	switch {
+	case o.listsAll() && len(services) > 0:
+		services = nil // as docker compose has it
+	case o.variables && len(services) > 0:
+		g.warn([]project.Warning{{Text: "service filtering is not applied when --variables is set, variables from the full model will be rendered"}})
+	case o.noInterpolate && len(services) > 0:
+		g.warn([]project.Warning{{Text: "service filtering is not applied when --no-interpolate is set, the full model will be rendered"}})
+	}
 	load := g.composeOptions(services)
 	load.NoInterpolate, load.NoNormalize = o.noInterpolate, o.noNormalize || g.compatibility
 	load.NoResolvePaths, load.NoConsistency, load.NoEnvFiles = o.noPaths, o.noConsistency, o.noEnvFiles
@@ -117,6 +126,12 @@ func (o configOptions) lists() bool {
 	return o.services || o.images || o.volumes || o.networks || o.models || o.profiles || o.environment || o.hash != ""
 }
 
+// listsAll says whether what is listed is that of the whole project, whatever
+// services are named.
+func (o configOptions) listsAll() bool {
+	return o.services || o.volumes || o.networks || o.models || o.hash != ""
+}
+
 // listProject prints names out of the loaded project.
 func (g *globals) listProject(ctx context.Context, out io.Writer, o configOptions, load compose.Options) error {
 	load.NoEnvFiles = load.NoEnvFiles || o.lists() && o.hash == ""
@@ -133,21 +148,34 @@ func (g *globals) listProject(ctx context.Context, out io.Writer, o configOption
 		fmt.Fprintln(out, line)
 	}
 	if o.lint && len(warnings) > 0 {
-		return fmt.Errorf("%d warnings", len(warnings))
+		return fmt.Errorf("%s", plural(len(warnings), "warning"))
 	}
 	return nil
+}
+
+func plural(n int, word string) string {
+	if n != 1 {
+		word += "s"
+	}
+	return fmt.Sprintf("%d %s", n, word)
 }
 
 func (o configOptions) lines(p *project.Project) ([]string, error) {
 	switch {
 	case o.services:
-		return p.ServiceNames(), nil
+		return inOrder(p)
 	case o.volumes:
 		return names(p.Volumes), nil
 	case o.networks:
 		return names(p.Networks), nil
 	case o.models:
-		return names(p.Models), nil
+		var out []string
+		for _, name := range names(p.Models) {
+			if model := p.Models[name].Model; model != "" {
+				out = append(out, model)
+			}
+		}
+		return out, nil
 	case o.hash != "":
 		return hashes(p, o.hash)
 	case o.profiles:
@@ -166,6 +194,15 @@ func (o configOptions) lines(p *project.Project) ([]string, error) {
 		return out, nil
 	}
 	return nil, nil
+}
+
+// inOrder are the services, what they depend on first.
+func inOrder(p *project.Project) ([]string, error) {
+	needs := map[string][]string{}
+	for name, s := range p.Services {
+		needs[name] = names(s.DependsOn)
+	}
+	return order.Sort(needs)
 }
 
 func names[V any](m map[string]V) []string {
@@ -219,12 +256,21 @@ func listVariables(ctx context.Context, out io.Writer, load compose.Options, for
 	if err != nil {
 		return err
 	}
-	if format == "json" {
-		byName := map[string]compose.Variable{}
-		for _, v := range variables {
-			byName[v.Name] = v
-		}
-		return json.NewEncoder(out).Encode(byName)
+	byName := map[string]compose.Variable{}
+	for _, v := range variables {
+		byName[v.Name] = v
+	}
+	switch format {
+	case "", "table", "pretty":
+	case "json":
+		e := json.NewEncoder(out)
+		e.SetEscapeHTML(false)
+		e.SetIndent("", "    ")
+		return e.Encode(byName)
+	case "yaml":
+		return compose.EncodeYAML(out, byName)
+	default:
+		return fmt.Errorf("--format %q: use one of table, json, yaml", format)
 	}
 	w := tabwriter.NewWriter(out, 20, 1, 3, ' ', 0)
 	fmt.Fprintln(w, "NAME\tREQUIRED\tDEFAULT VALUE\tALTERNATE VALUE")

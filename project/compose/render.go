@@ -11,8 +11,6 @@ import (
 
 	"github.com/compose-spec/compose-go/v2/loader"
 	"github.com/compose-spec/compose-go/v2/types"
-	"github.com/distribution/reference"
-	godigest "github.com/opencontainers/go-digest"
 	"go.yaml.in/yaml/v4"
 
 	"github.com/davit-run/davit/project"
@@ -51,6 +49,7 @@ func Render(ctx context.Context, o Options, r RenderOptions) ([]byte, []project.
 		}
 	}
 	if r.Lock {
+		l.warnOfHooks()
 		out, err := encode(locked(l.model), r.Format)
 		return out, l.warnings(), err
 	}
@@ -70,6 +69,14 @@ func renderModel(ctx context.Context, o Options, r RenderOptions) ([]byte, []pro
 	l, model, err := loadModel(ctx, o)
 	if err != nil {
 		return nil, l.warnings(), err
+	}
+	if r.Digests != nil {
+		if err := pinModel(model, func(image string) (string, error) { return r.Digests(ctx, image) }); err != nil {
+			return nil, l.warnings(), err
+		}
+	}
+	if r.Lock {
+		model = lockedModel(l, model)
 	}
 	out, err := encode(model, r.Format)
 	return out, l.warnings(), err
@@ -103,28 +110,6 @@ func encode(v any, format string) ([]byte, error) {
 	enc.SetIndent(2)
 	err := errors.Join(enc.Encode(v), enc.Close())
 	return buf.Bytes(), err
-}
-
-// pin puts the digest behind every image name that has none: of services, of
-// their pre_start hooks and of volumes that are images.
-func pin(p *types.Project, find func(image string) (string, error)) (*types.Project, error) {
-	return p.WithImagesResolved(func(named reference.Named) (godigest.Digest, error) {
-		found, err := find(named.String())
-		if err != nil {
-			return "", fmt.Errorf("find the digest of %s: %w", reference.FamiliarString(named), err)
-		}
-		return godigest.Digest(found), nil
-	})
-}
-
-func locked(p *types.Project) map[string]any {
-	services := map[string]any{}
-	for name, s := range p.Services {
-		if s.Image != "" {
-			services[name] = map[string]any{"image": s.Image}
-		}
-	}
-	return map[string]any{"services": services}
 }
 
 // ModelServices are the names of all services in files that are not

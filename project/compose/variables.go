@@ -3,6 +3,7 @@ package compose
 import (
 	"context"
 	"fmt"
+	"io"
 	"maps"
 	"os"
 	"slices"
@@ -37,6 +38,16 @@ func Variables(ctx context.Context, o Options) ([]Variable, error) {
 		out = append(out, Variable(found[name]))
 	}
 	return out, nil
+}
+
+// EncodeYAML writes v as config writes YAML.
+func EncodeYAML(out io.Writer, v any) error {
+	text, err := encode(v, "yaml")
+	if err != nil {
+		return err
+	}
+	_, err = out.Write(text)
+	return err
 }
 
 // A Setting is one place that gives a variable a value.
