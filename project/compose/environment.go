@@ -68,7 +68,7 @@ func dotEnv(env map[string]string, named []string, dir, wd string) ([]string, er
 	}
 	vars, err := dotenv.GetEnvFromFile(env, abs)
 	if err != nil {
-		return nil, err
+		return nil, envError(wd, err)
 	}
 	for k, v := range vars {
 		if _, set := env[k]; !set {

@@ -51,6 +51,9 @@ var pathed = sync.OnceValue(func() *regexp.Regexp {
 })
 
 func (l *loaded) explainLine(line string) *project.Error {
+	if e := envMistake(l.at.wd, line); e != nil {
+		return e
+	}
 	if m := quoted().FindStringSubmatch(line); m != nil {
 		return l.wrong(dotted(m[1]), fixFor(m[1]), "%s", m[2])
 	}

@@ -1,6 +1,7 @@
 package compose
 
 import (
+	"errors"
 	"maps"
 	"path/filepath"
 	"slices"
@@ -330,6 +331,10 @@ func (t *tree) includeEnv(f *source.File, dir string, named []*yaml.Node) map[st
 		return f.Env
 	}
 	vars, err := dotenv.GetEnvFromFile(f.Env, files)
+	if e := (*project.Error)(nil); err != nil && errors.As(envError(t.wd, err), &e) {
+		t.errs = append(t.errs, e)
+		return nil
+	}
 	if err != nil {
 		n := f.Docs[0]
 		if len(named) > 0 {
