@@ -1,8 +1,11 @@
 package build_test
 
 import (
+	"archive/tar"
+	"bytes"
 	"crypto/sha256"
 	"fmt"
+	"io"
 	"io/fs"
 	"math/rand/v2"
 	"os"
@@ -150,10 +153,56 @@ func TestCopyByChangesIsAWholeCopy(t *testing.T) {
 			if a != b {
 				t.Fatalf("seed %d step %d, %s: trees differ\n%s", seed, step, dockerfile, difference(a, b))
 			}
+			if step%5 == 4 {
+				h.compareFlat(t, fast.Layers, whole.Layers)
+			}
+			if t.Failed() {
+				t.Fatalf("seed %d step %d, %s", seed, step, dockerfile)
+			}
 		}
 		if deltas == 0 && seed%5 == 0 {
 			t.Errorf("seed %d: no copy was made by changes", seed)
 		}
+	}
+}
+
+// compareFlat compares what leaves this host of a copy that was made by changes
+// with a whole one: as many layers, the same tree, and nothing in the archive
+// that was changed away.
+func (h *corpus) compareFlat(t *testing.T, fast, whole []string) {
+	t.Helper()
+	flat, err := h.layers.Flatten(t.Context(), fast)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(flat) != len(whole) {
+		t.Errorf("%d layers flattened to %d, not %d", len(fast), len(flat), len(whole))
+	}
+	if a, b := picture(t, h.merged(t, flat)), picture(t, h.merged(t, whole)); a != b {
+		t.Errorf("flattened (by changes) and whole trees differ\n%s", difference(a, b))
+	}
+	if a, b := h.archived(t, flat[len(flat)-1]), h.archived(t, whole[len(whole)-1]); a != b {
+		t.Errorf("flattened (by changes) and whole archives differ\n%s", difference(a, b))
+	}
+}
+
+// archived are the names and sizes in a layer's tar.
+func (h *corpus) archived(t *testing.T, id string) string {
+	t.Helper()
+	var b bytes.Buffer
+	if err := h.layers.Tar(t.Context(), id, &b); err != nil {
+		t.Fatal(err)
+	}
+	var out strings.Builder
+	for r := tar.NewReader(&b); ; {
+		head, err := r.Next()
+		if err == io.EOF {
+			return out.String()
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		fmt.Fprintln(&out, head.Name, head.Typeflag, head.Size, head.Linkname)
 	}
 }
 

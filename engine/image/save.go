@@ -34,7 +34,8 @@ type Blob struct {
 
 // Pack finds out what an image is as an archive. An image that came from one
 // is packed into the same digests; for one that was built here they are
-// computed now, and its configuration gets them.
+// computed now, and its configuration gets them. The caller holds the layers'
+// content until it has read them.
 func (s *Store) Pack(ctx context.Context, img engine.Image) (*Package, error) {
 	config, err := s.Config(img.ID)
 	if err != nil {
@@ -42,7 +43,11 @@ func (s *Store) Pack(ctx context.Context, img engine.Image) (*Package, error) {
 	}
 	p := &Package{Image: img}
 	var diffIDs []string
-	for _, id := range img.Layers {
+	layers, err := s.layers.Flatten(ctx, img.Layers)
+	if err != nil {
+		return nil, fmt.Errorf("pack image %s: %w", img.ID, err)
+	}
+	for _, id := range layers {
 		m, err := s.layers.Digest(ctx, id)
 		if err != nil {
 			return nil, fmt.Errorf("pack image %s: %w", img.ID, err)

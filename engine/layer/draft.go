@@ -19,8 +19,11 @@ import (
 type Draft struct {
 	FS   string // becomes the layer's files
 	Work string // on the same filesystem; emptied by Commit
-	s    *Store
-	dir  *ingest
+	// Change marks the layer as one that only changes the one right below it in
+	// every stack: outside this host they are one.
+	Change bool
+	s      *Store
+	dir    *ingest
 }
 
 // NewDraft makes an empty draft. It belongs to this process: when the process
@@ -55,7 +58,7 @@ func (d *Draft) Commit(id string) (Meta, error) {
 	if err := os.RemoveAll(d.Work); err != nil {
 		return Meta{}, fmt.Errorf("commit layer %s: %w", id, err)
 	}
-	m := Meta{ID: id, Size: -1, Created: time.Now().UTC(), BootID: bootID()}
+	m := Meta{ID: id, Size: -1, Created: time.Now().UTC(), BootID: bootID(), Change: d.Change}
 	if err := store.WriteUnsynced(filepath.Join(d.dir.path, "meta.json"), m); err != nil {
 		return Meta{}, fmt.Errorf("commit layer %s: %w", id, err)
 	}

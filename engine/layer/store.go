@@ -41,6 +41,9 @@ type Meta struct {
 	// BootID is the boot in which the layer was made, until its files are
 	// known to have reached the disk. After another boot it is not believed.
 	BootID string `json:"bootID,omitempty"`
+	// Change marks a layer that only changes the one right below it, as a later
+	// run of the step that made that one (see Flatten).
+	Change bool `json:"change,omitempty"`
 	// Skipped counts entries that could not be made without privileges.
 	Skipped int64 `json:"skipped,omitempty"`
 }

@@ -65,7 +65,7 @@ func newLayerID() string {
 // too, or the deltas have become many.
 func (o *fileOp) delta(ctx context.Context, in []Snapshot, out Output) (s []Snapshot, ok bool, err error) {
 	prev := out.Previous
-	if prev == nil || prev.Manifest == nil || prev.Manifest.Deltas >= maxDeltas || !o.onlyCopies() {
+	if prev == nil || prev.Manifest == nil || prev.Manifest.Deltas >= maxDeltas || len(prev.Layers) >= maxStack || !o.onlyCopies() {
 		return nil, false, nil
 	}
 	for _, id := range prev.Layers {
@@ -88,7 +88,7 @@ func (o *fileOp) delta(ctx context.Context, in []Snapshot, out Output) (s []Snap
 	if err != nil || !sure {
 		return nil, false, err
 	}
-	id, err := o.write(prev.Layers, func(root *inroot.Root) error { return d.apply(ctx, root, gone) })
+	id, err := o.write(prev.Layers, true, func(root *inroot.Root) error { return d.apply(ctx, root, gone) })
 	if err != nil {
 		return nil, false, err
 	}

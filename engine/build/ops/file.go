@@ -25,6 +25,10 @@ import (
 // made whole again.
 const maxDeltas = 16
 
+// maxStack is how high a stack may be for a change to be laid on it: overlayfs
+// takes 500 layers, of which a file of many instructions needs its own.
+const maxStack = 128
+
 // A fileOp is COPY, ADD, WORKDIR and the like: a chain of actions on one tree.
 type fileOp struct {
 	host    *Host
@@ -231,7 +235,7 @@ func (o *fileOp) Run(ctx context.Context, in []Snapshot, out Output) ([]Snapshot
 		parent = in[o.base].Layers
 	}
 	m := &Manifest{Base: len(parent), Places: make(map[string]string)}
-	id, err := o.write(parent, func(root *inroot.Root) error { return o.apply(ctx, in, root, m) })
+	id, err := o.write(parent, false, func(root *inroot.Root) error { return o.apply(ctx, in, root, m) })
 	if err != nil {
 		return nil, err
 	}
@@ -242,13 +246,15 @@ func (o *fileOp) Run(ctx context.Context, in []Snapshot, out Output) ([]Snapshot
 	return []Snapshot{s}, nil
 }
 
-// write makes a layer of what fill does to a stack.
-func (o *fileOp) write(parent []string, fill func(*inroot.Root) error) (string, error) {
+// write makes a layer of what fill does to a stack; change says that it is one of
+// the layer on top of it.
+func (o *fileOp) write(parent []string, change bool, fill func(*inroot.Root) error) (string, error) {
 	d, err := o.host.Layers.NewDraft()
 	if err != nil {
 		return "", err
 	}
 	defer d.Discard()
+	d.Change = change
 	root, err := o.host.mount(parent, d)
 	if err != nil {
 		return "", err

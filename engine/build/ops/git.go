@@ -107,7 +107,7 @@ func (o *gitOp) layer(ctx context.Context, remote, dir, subdir string) (string, 
 	}
 	defer t.Close()
 	f := &fileOp{host: o.host, base: -1}
-	return f.write(nil, func(root *inroot.Root) error {
+	return f.write(nil, false, func(root *inroot.Root) error {
 		opts := copyin.Options{Contents: true, MakeDest: true}
 		places, err := copyin.Plan(t, "/", root, "/", opts)
 		if err != nil {

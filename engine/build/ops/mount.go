@@ -151,7 +151,7 @@ func (h *Host) View(s Snapshot) (scan.Tree, func() error, error) {
 // shows files that .dockerignore excludes.
 func (h *Host) materialise(s Snapshot) ([]string, error) {
 	o := &fileOp{host: h, base: -1}
-	id, err := o.write(nil, func(root *inroot.Root) error {
+	id, err := o.write(nil, false, func(root *inroot.Root) error {
 		opts := copyin.Options{Contents: true, MakeDest: true}
 		places, err := copyin.Plan(s.Tree, "/", root, "/", opts)
 		if err != nil {
