@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -62,7 +63,7 @@ func (b *built) forget() {
 }
 
 func (b *built) inputs(r build.Request) *result {
-	r.Local, r.Labels = nil, maps.Clone(r.Labels)
+	r.Local, r.CacheFrom, r.Labels = nil, nil, maps.Clone(r.Labels)
 	delete(r.Labels, labelService) // the first of them stands for all
 	text, _ := json.Marshal(r)
 	key := sha256.Sum256(text)
@@ -253,7 +254,9 @@ func (h *host) request(svc *project.Service) (build.Request, error) {
 	if err := h.buildPlatform(svc, &r); err != nil {
 		return r, err
 	}
-	h.notHonoured(svc)
+	if err := h.caches(svc, &r); err != nil {
+		return r, err
+	}
 	return r, h.buildSecrets(b, r.Secrets)
 }
 
@@ -277,12 +280,27 @@ func (h *host) buildPlatform(svc *project.Service, r *build.Request) error {
 	return nil
 }
 
-// notHonoured warns of what a build section says and davit does not do, beside
-// what was told when the file was read.
-func (h *host) notHonoured(svc *project.Service) {
-	if len(svc.Build.CacheFrom) > 0 {
-		h.buildWarning(svc, "cache_from", "is not honoured: davit's own cache on this host is used")
+// caches reads cache_from and cache_to; kinds that only other builders have are
+// passed over.
+func (h *host) caches(svc *project.Service, r *build.Request) error {
+	for _, x := range []struct {
+		key  string
+		list []string
+		into *[]build.Cache
+	}{{"cache_from", svc.Build.CacheFrom, &r.CacheFrom}, {"cache_to", svc.Build.CacheTo, &r.CacheTo}} {
+		for _, text := range x.list {
+			c, err := build.ParseCache(text, h.session.project.WorkingDir)
+			if errors.Is(err, build.ErrCacheKind) {
+				h.buildWarning(svc, x.key, "is not honoured: "+err.Error())
+				continue
+			}
+			if err != nil {
+				return fmt.Errorf("services.%s.build.%s: %w", svc.Name, x.key, err)
+			}
+			*x.into = append(*x.into, c)
+		}
 	}
+	return nil
 }
 
 func (h *host) buildWarning(svc *project.Service, key, text string) {

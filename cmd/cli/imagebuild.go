@@ -19,6 +19,7 @@ import (
 // imageBuildOptions are the flags of image build, which are docker build's.
 type imageBuildOptions struct {
 	tags, args, labels, contexts, secrets, ssh, allow, hosts, noCacheFilter []string
+	cacheFrom, cacheTo                                                      []string
 	file, target, platform, network, progress, iidFile, call, shm           string
 	noCache, pull, quiet, check                                             bool
 }
@@ -42,6 +43,8 @@ func newImageBuild(g *globals) *cobra.Command {
 	f.StringArrayVar(&o.contexts, "build-context", nil, "Additional build contexts (e.g., name=path)")
 	f.StringArrayVar(&o.secrets, "secret", nil, `Secret to expose to the build (format: "id=mysecret[,src=/local/secret|,env=NAME]")`)
 	f.StringArrayVar(&o.ssh, "ssh", nil, `SSH agent socket or keys to expose to the build (format: "default|<id>[=<socket>|<key>]")`)
+	f.StringArrayVar(&o.cacheFrom, "cache-from", nil, `External cache sources (e.g., "user/app:cache", "type=local,src=path/to/dir")`)
+	f.StringArrayVar(&o.cacheTo, "cache-to", nil, `Cache export destinations (e.g., "type=registry,ref=user/app:cache", "type=local,dest=path/to/dir", "type=inline")`)
 	f.StringArrayVar(&o.allow, "allow", nil, `Allow extra privileged entitlement (e.g., "network.host", "security.insecure")`)
 	f.StringArrayVar(&o.hosts, "add-host", nil, `Add a custom host-to-IP mapping (format: "host:ip")`)
 	f.StringVar(&o.network, "network", "", `Set the networking mode for the "RUN" instructions during build`)
@@ -203,7 +206,18 @@ func (o imageBuildOptions) request() (build.Request, error) {
 		}
 		r.ShmSize = n
 	}
-	return r, o.secretSources(r.Secrets)
+	return r, errors.Join(o.secretSources(r.Secrets), parseCaches("--cache-from", o.cacheFrom, &r.CacheFrom), parseCaches("--cache-to", o.cacheTo, &r.CacheTo))
+}
+
+func parseCaches(flag string, list []string, into *[]build.Cache) error {
+	for _, text := range list {
+		c, err := build.ParseCache(text, "")
+		if err != nil {
+			return fmt.Errorf("%s %w", flag, err)
+		}
+		*into = append(*into, c)
+	}
+	return nil
 }
 
 func (o imageBuildOptions) secretSources(into map[string]build.SecretSource) error {

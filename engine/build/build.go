@@ -51,6 +51,8 @@ type Request struct {
 	Insecure   bool              // security.insecure was consented to
 	HostNet    bool              // network.host was consented to
 	Parallel   int               // steps at once; 0: as many as there are processors
+	// CacheFrom and CacheTo are caches beside this host's own.
+	CacheFrom, CacheTo []Cache
 	// Local are references of images that were built a moment ago: they are
 	// not looked for in a registry, whatever Pull says.
 	Local []string
@@ -76,12 +78,14 @@ type Builder struct {
 	Layers *layer.Store
 	Images ops.ImageSource
 	Runner ops.Runner
+	// Carrier reaches the caches of requests; nil: they are passed over.
+	Carrier Carrier
 }
 
 // Build carries a request out. report gets every change of progress, from any
 // goroutine.
 func (b *Builder) Build(ctx context.Context, r Request, report func(*client.SolveStatus)) (*Result, error) {
-	res, ran, err := b.ask(ctx, r, "", report)
+	res, did, err := b.ask(ctx, r, "", report)
 	if err != nil {
 		return nil, err
 	}
@@ -89,11 +93,20 @@ func (b *Builder) Build(ctx context.Context, r Request, report func(*client.Solv
 	if err != nil {
 		return nil, err
 	}
-	out := &Result{Config: res.Metadata[exptypes.ExporterImageConfigKey], Ran: ran}
+	out := &Result{Config: res.Metadata[exptypes.ExporterImageConfigKey], Ran: did.ran}
 	if ref != nil {
 		out.Layers = ref.(*bridge.Reference).Layers
 	}
-	return out, nil
+	if r.inline() {
+		out.Config, err = withInline(out.Config, out.Layers, did.steps, b.Layers.Flattened)
+	}
+	return out, err
+}
+
+// work is what one request took.
+type work struct {
+	ran   int // steps that were not found in a cache
+	steps []solver.Step
 }
 
 // Calls that a Dockerfile answers without being built.
@@ -140,28 +153,29 @@ const contextReads = 3
 
 // ask has the frontend answer a request, and counts the steps that ran: the
 // empty call builds.
-func (b *Builder) ask(ctx context.Context, r Request, call string, report func(*client.SolveStatus)) (res *gateway.Result, ran int, err error) {
+func (b *Builder) ask(ctx context.Context, r Request, call string, report func(*client.SolveStatus)) (res *gateway.Result, did work, err error) {
+	if report == nil {
+		report = func(*client.SolveStatus) {}
+	}
 	for range contextReads {
-		var n int
-		res, n, err = b.askOnce(ctx, r, call, report)
-		if ran += n; !errors.Is(err, scan.ErrChanged) {
+		var once work
+		res, once, err = b.askOnce(ctx, r, call, report)
+		did = work{did.ran + once.ran, once.steps}
+		if !errors.Is(err, scan.ErrChanged) {
 			break
 		}
 	}
-	return res, ran, err
+	return res, did, err
 }
 
-func (b *Builder) askOnce(ctx context.Context, r Request, call string, report func(*client.SolveStatus)) (*gateway.Result, int, error) {
+func (b *Builder) askOnce(ctx context.Context, r Request, call string, report func(*client.SolveStatus)) (*gateway.Result, work, error) {
 	h, opts, cleanup, err := b.prepare(r)
 	defer cleanup()
 	if err != nil {
-		return nil, 0, err
+		return nil, work{}, err
 	}
 	if call != "" {
 		opts["requestid"] = call
-	}
-	if report == nil {
-		report = func(*client.SolveStatus) {}
 	}
 	parallel := r.Parallel
 	if parallel <= 0 {
@@ -173,11 +187,18 @@ func (b *Builder) askOnce(ctx context.Context, r Request, call string, report fu
 	}
 	hold, err := b.Layers.Hold(ctx)
 	if err != nil {
-		return nil, 0, err
+		return nil, work{}, err
 	}
 	defer hold.Release()
+	if call == "" {
+		br.Solver.From, br.Solver.Warn = b.openCaches(ctx, r, report), br.Warning
+	}
 	res, err := builder.Build(ctx, br)
-	return res, int(br.Solver.Ran()), err
+	did := work{int(br.Solver.Ran()), br.Solver.Steps()}
+	if err == nil && call == "" {
+		err = b.saveCaches(ctx, r, did.steps, report)
+	}
+	return res, did, err
 }
 
 // prepare turns a request into the frontend's options and the steps' host.

@@ -41,27 +41,46 @@ func (s *Store) Pack(ctx context.Context, img engine.Image) (*Package, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &Package{Image: img}
-	var diffIDs []string
-	layers, err := s.layers.Flatten(ctx, img.Layers)
+	blobs, err := s.Blobs(ctx, img.Layers)
 	if err != nil {
 		return nil, fmt.Errorf("pack image %s: %w", img.ID, err)
 	}
+	diffIDs := make([]string, len(blobs))
+	for i, b := range blobs {
+		diffIDs[i] = b.DiffID
+	}
+	if config, err = withDiffIDs(config, diffIDs, img.Created); err != nil {
+		return nil, fmt.Errorf("pack image %s: %w", img.ID, err)
+	}
+	return NewPackage(img, config, blobs)
+}
+
+// Blobs are a stack of layers as archives: one for each step that made them
+// (layer.Flatten).
+func (s *Store) Blobs(ctx context.Context, layers []string) ([]Blob, error) {
+	layers, err := s.layers.Flatten(ctx, layers)
+	if err != nil {
+		return nil, err
+	}
+	blobs := make([]Blob, 0, len(layers))
 	for _, id := range layers {
 		m, err := s.layers.Digest(ctx, id)
 		if err != nil {
-			return nil, fmt.Errorf("pack image %s: %w", img.ID, err)
+			return nil, err
 		}
-		p.Layers = append(p.Layers, Blob{id, "sha256:" + m.DiffID, m.TarSize})
-		diffIDs = append(diffIDs, "sha256:"+m.DiffID)
+		blobs = append(blobs, Blob{id, "sha256:" + m.DiffID, m.TarSize})
 	}
-	if p.Config, err = withDiffIDs(config, diffIDs, img.Created); err != nil {
-		return nil, fmt.Errorf("pack image %s: %w", img.ID, err)
-	}
+	return blobs, nil
+}
+
+// NewPackage puts a configuration and the layers that it tells of together.
+func NewPackage(img engine.Image, config []byte, blobs []Blob) (*Package, error) {
+	p := &Package{Image: img, Config: config, Layers: blobs}
 	m := Manifest{SchemaVersion: 2, MediaType: TypeManifest, Config: descriptor(TypeConfig, p.Config), Layers: []Descriptor{}}
 	for _, l := range p.Layers {
 		m.Layers = append(m.Layers, Descriptor{MediaType: TypeLayer, Digest: l.DiffID, Size: l.Size})
 	}
+	var err error
 	p.Manifest, err = json.Marshal(m)
 	return p, err
 }

@@ -20,7 +20,31 @@ import (
 // files, nor those that were taken out of the build context again. The caller
 // holds the content (Hold).
 func (s *Store) Flatten(ctx context.Context, ids []string) ([]string, error) {
-	var flat []string
+	chains, err := s.chains(ids)
+	if err != nil {
+		return nil, err
+	}
+	flat := make([]string, len(chains))
+	for i, c := range chains {
+		if flat[i] = c[0]; len(c) == 1 {
+			continue
+		}
+		if flat[i], err = s.union(ctx, c); err != nil {
+			return nil, fmt.Errorf("flatten %d layers: %w", len(c), err)
+		}
+	}
+	return flat, nil
+}
+
+// Flattened is how many layers Flatten would return.
+func (s *Store) Flattened(ids []string) (int, error) {
+	chains, err := s.chains(ids)
+	return len(chains), err
+}
+
+// chains are a stack's layers, each with the changes of it.
+func (s *Store) chains(ids []string) ([][]string, error) {
+	var all [][]string
 	for len(ids) > 0 {
 		n := 1
 		for n < len(ids) {
@@ -33,16 +57,9 @@ func (s *Store) Flatten(ctx context.Context, ids []string) ([]string, error) {
 			}
 			n++
 		}
-		id := ids[0]
-		if n > 1 {
-			var err error
-			if id, err = s.union(ctx, ids[:n]); err != nil {
-				return nil, fmt.Errorf("flatten %d layers: %w", n, err)
-			}
-		}
-		flat, ids = append(flat, id), ids[n:]
+		all, ids = append(all, ids[:n]), ids[n:]
 	}
-	return flat, nil
+	return all, nil
 }
 
 // union makes one layer of several, lowest first, of hard links to their files.

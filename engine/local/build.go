@@ -67,7 +67,7 @@ func (e *Engine) builder(r build.Request, o RegistryOptions) (*build.Builder, er
 		return nil, err
 	}
 	return &build.Builder{Layout: e.layout, Layers: e.images.Layers(), Images: buildImages{e, r.Local, o},
-		Runner: build.Runner{Program: program, Layout: e.layout}}, nil
+		Runner: build.Runner{Program: program, Layout: e.layout}, Carrier: carrier{e, o}}, nil
 }
 
 // created is when an image counts as made: SOURCE_DATE_EPOCH makes builds

@@ -62,12 +62,17 @@ func (c *Client) push(ctx context.Context, name string, img engine.Image) (strin
 	if err != nil {
 		return "", err
 	}
+	return c.send(ctx, name, pack)
+}
+
+// send brings a package's layers, configuration and manifest to a registry.
+func (c *Client) send(ctx context.Context, name string, pack *image.Package) (string, error) {
 	r := c.resolver(ctx)
 	p, err := r.Pusher(ctx, name)
 	if err != nil {
 		return "", err
 	}
-	s := &sender{c: c, r: r, p: p, name: name, from: sources(name, img.Names)}
+	s := &sender{c: c, r: r, p: p, name: name, from: sources(name, pack.Image.Names)}
 	m := image.Manifest{SchemaVersion: 2, MediaType: image.TypeManifest, Layers: make([]image.Descriptor, len(pack.Layers))}
 	group, gctx := errgroup.WithContext(ctx)
 	group.SetLimit(atOnce)

@@ -63,7 +63,6 @@ var rows = []row{
 	{Path: "services.*.pre_start.[].use_api_socket", Treat: warned, Note: "there is no engine socket to hand to the container", Only: []string{"!false"}},
 	{Path: "services.*.pre_start.[].volumes.[].consistency", Treat: ignored, Note: "a hint for Docker Desktop"},
 
-	{Path: "services.*.build.cache_to", Treat: warned, Note: "the build cache is not exported"},
 	{Path: "services.*.build.isolation", Treat: warned, Note: "exists on Windows only"},
 	{Path: "services.*.build.provenance", Treat: warned, Note: "no attestation is made", Only: []string{"!false"}},
 	{Path: "services.*.build.sbom", Treat: warned, Note: "no attestation is made", Only: []string{"!false"}},

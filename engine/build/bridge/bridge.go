@@ -64,16 +64,17 @@ func (b *Bridge) builtin(ctx context.Context, req gateway.SolveRequest) (*gatewa
 	source := req.FrontendOpt["source"]
 	name, tag, _ := strings.Cut(strings.TrimPrefix(source, "docker.io/"), ":")
 	if name != "docker/dockerfile" {
-		b.warn(fmt.Sprintf("syntax=%s is not run: davit reads this file as docker/dockerfile:1", source))
+		b.Warning(fmt.Sprintf("syntax=%s is not run: davit reads this file as docker/dockerfile:1", source))
 	} else if strings.Contains(tag, ".") {
-		b.warn(fmt.Sprintf("syntax=%s: davit's own Dockerfile frontend is used, whatever the version", source))
+		b.Warning(fmt.Sprintf("syntax=%s: davit's own Dockerfile frontend is used, whatever the version", source))
 	}
 	c := *b
 	c.Options = maps.Clone(req.FrontendOpt)
 	return builder.Build(ctx, &c)
 }
 
-func (b *Bridge) warn(msg string) {
+// Warning tells of what goes against expectations and fails nothing.
+func (b *Bridge) Warning(msg string) {
 	b.Report(&client.SolveStatus{Warnings: []*client.VertexWarning{{Level: 1, Short: []byte(msg)}}})
 }
 

@@ -3,7 +3,6 @@ package solver
 import (
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"github.com/davit-run/davit/engine/build/ops"
@@ -58,9 +57,7 @@ func (s *Solver) keys(op ops.Op, in []ops.Snapshot) (keys, error) {
 	k := keys{family: ops.Hash(family...)}
 	if whole {
 		k.alias = ops.Hash(append(chain, "alias")...)
-		if r := s.read(k.alias); r != nil && len(r.Outputs) > 0 {
-			k.id = strings.TrimSuffix(r.Outputs[0].Key, "-0")
-		}
+		k.id = s.alias(k.alias)
 	}
 	if k.id != "" {
 		return k, nil

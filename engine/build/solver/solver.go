@@ -24,10 +24,16 @@ type Solver struct {
 	report func(*client.SolveStatus)
 	slots  chan struct{} // how many steps run at once
 
+	// From are caches of other hosts, asked in order for what is not in this
+	// one's; Warn hears of one that fails.
+	From []Source
+	Warn func(string)
+
 	ran atomic.Int64
 
 	mu       sync.Mutex
 	vertices map[digest.Digest]*vertex
+	steps    []Step
 }
 
 // New returns a solver whose cache lies in layout. report gets the progress;
@@ -232,6 +238,14 @@ func (s *Solver) lookupOrRun(ctx context.Context, v *vertex, in []ops.Snapshot) 
 		out, err := op.Run(ctx, in, ops.Output{})
 		return out, false, err
 	}
+	out, cached, err := s.lookupOrRunAs(ctx, v, op, k, in)
+	if err == nil {
+		s.note(k, out)
+	}
+	return out, cached, err
+}
+
+func (s *Solver) lookupOrRunAs(ctx context.Context, v *vertex, op ops.Op, k keys, in []ops.Snapshot) ([]ops.Snapshot, bool, error) {
 	fresh := v.meta.GetIgnoreCache()
 	if !fresh {
 		if out := s.cached(k); out != nil {
@@ -247,6 +261,9 @@ func (s *Solver) lookupOrRun(ctx context.Context, v *vertex, in []ops.Snapshot) 
 		if out := s.cached(k); out != nil {
 			return out, true, nil
 		}
+		if out := s.brought(ctx, k); out != nil {
+			return out, true, s.remember(k, out)
+		}
 	}
 	out, err := op.Run(ctx, in, s.output(v, k))
 	if err != nil {
@@ -254,10 +271,13 @@ func (s *Solver) lookupOrRun(ctx context.Context, v *vertex, in []ops.Snapshot) 
 	}
 	s.ran.Add(1)
 	for i := range out {
-		out[i].Key = ops.Hash(k.id, fmt.Sprint(i))
+		out[i].Key = outputKey(k.id, i)
 	}
 	return out, false, s.remember(k, out)
 }
+
+// outputKey names an output of a step.
+func outputKey(id string, n int) string { return ops.Hash(id, fmt.Sprint(n)) }
 
 func (s *Solver) output(v *vertex, k keys) ops.Output {
 	o := ops.Output{
