@@ -7,15 +7,18 @@ import (
 	"encoding/pem"
 	"fmt"
 	"io/fs"
+	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
 
+	"github.com/rogpeppe/go-internal/txtar"
 	"golang.org/x/crypto/ssh"
 
 	"github.com/davit-run/davit/engine/build"
@@ -300,23 +303,38 @@ func TestGit(t *testing.T) {
 		req  build.Request
 		want []string // a fact, or error and a text
 	}{
-		"add":               {build.Request{Inline: "ADD URL /r"}, []string{"file", "/r/sub/f", "644", "0:0", "inside"}},
-		"add without git":   {build.Request{Inline: "ADD URL /r"}, []string{"absent", "/r/.git"}},
-		"add with git":      {build.Request{Inline: "ADD --keep-git-dir=true URL /r"}, []string{"dir", "/r/.git", "755", "0:0"}},
-		"add a tag":         {build.Request{Inline: "ADD URL#v1 /r"}, []string{"file", "/r/top", "644", "0:0", "top"}},
-		"add a directory":   {build.Request{Inline: "ADD URL#main:sub /r"}, []string{"only", "/r", "Dockerfile", "f"}},
-		"checksum":          {build.Request{Inline: "ADD --checksum=" + commit + " URL /r"}, []string{"file", "/r/top", "644", "0:0"}},
-		"another checksum":  {build.Request{Inline: "ADD --checksum=" + strings.Repeat("0", 40) + " URL /r"}, []string{"error", "commit"}},
-		"no such branch":    {build.Request{Inline: "ADD URL#nosuch /r"}, []string{"error", "nosuch"}},
-		"link out":          {build.Request{Inline: "ADD URL#main:out /r"}, []string{"error", "out"}},
-		"link up":           {build.Request{Inline: "ADD URL#main:up /r"}, []string{"error", "up"}},
-		"dots":              {build.Request{Inline: "ADD URL#main:../../etc /r"}, []string{"error", ""}},
-		"option":            {build.Request{Inline: "ADD URL#--upload-pack=/bin/true /r"}, []string{"error", ""}},
-		"context":           {build.Request{Context: "URL"}, []string{"file", "/top", "644", "0:0", "top"}},
-		"context directory": {build.Request{Context: "URL#main:sub"}, []string{"file", "/f", "644", "0:0", "inside"}},
+		"add":                {build.Request{Inline: "ADD URL /r"}, []string{"file", "/r/sub/f", "644", "0:0", "inside"}},
+		"add without git":    {build.Request{Inline: "ADD URL /r"}, []string{"absent", "/r/.git"}},
+		"add with git":       {build.Request{Inline: "ADD --keep-git-dir=true URL /r"}, []string{"dir", "/r/.git", "755", "0:0"}},
+		"add a tag":          {build.Request{Inline: "ADD URL#v1 /r"}, []string{"file", "/r/top", "644", "0:0", "top"}},
+		"add a directory":    {build.Request{Inline: "ADD URL#main:sub /r"}, []string{"only", "/r", "Dockerfile", "f"}},
+		"checksum":           {build.Request{Inline: "ADD --checksum=" + commit + " URL /r"}, []string{"file", "/r/top", "644", "0:0"}},
+		"another checksum":   {build.Request{Inline: "ADD --checksum=" + strings.Repeat("0", 40) + " URL /r"}, []string{"error", "commit"}},
+		"no such branch":     {build.Request{Inline: "ADD URL#nosuch /r"}, []string{"error", "nosuch"}},
+		"link out":           {build.Request{Inline: "ADD URL#main:out /r"}, []string{"error", "out"}},
+		"link up":            {build.Request{Inline: "ADD URL#main:up /r"}, []string{"error", "up"}},
+		"dots":               {build.Request{Inline: "ADD URL#main:../../etc /r"}, []string{"error", ""}},
+		"option":             {build.Request{Inline: "ADD URL#--upload-pack=/bin/true /r"}, []string{"error", ""}},
+		"other transport":    {build.Request{Contexts: map[string]string{"x": "ext::sh -c 'touch CANARY'"}, Inline: "COPY --from=x . /r"}, []string{"error", ""}},
+		"transport in add":   {build.Request{Inline: "ADD git::ext::sh%20-c%20touch%20CANARY /r"}, []string{"error", ""}},
+		"a local clone":      {build.Request{Inline: "ADD file:///etc/.git /r"}, []string{"error", ""}},
+		"Dockerfile by link": {build.Request{Context: "URL", Dockerfile: "out/passwd"}, []string{"error", "no such file"}},
+		"context by link":    {build.Request{Context: "URL#main:out"}, []string{"error", "out"}},
+		"context":            {build.Request{Context: "URL"}, []string{"file", "/top", "644", "0:0", "top"}},
+		"context directory":  {build.Request{Context: "URL#main:sub"}, []string{"file", "/f", "644", "0:0", "inside"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := c.req
+			canary := filepath.Join(t.TempDir(), "canary")
+			defer func() {
+				if _, err := os.Stat(canary); err == nil {
+					t.Error("a command of the address was run")
+				}
+			}()
+			r.Inline = strings.ReplaceAll(r.Inline, "CANARY", canary)
+			for k, v := range r.Contexts {
+				r.Contexts[k] = strings.ReplaceAll(v, "CANARY", canary)
+			}
 			if r.Inline != "" {
 				r.Inline = "FROM scratch\n" + strings.ReplaceAll(r.Inline, "URL", url) + "\n"
 			}
@@ -338,4 +356,68 @@ func TestGit(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A Dockerfile with anything in it is an error or a build, and never the end of
+// the process: the corpus with bytes and lines changed at random.
+func TestMutilatedDockerfiles(t *testing.T) {
+	h := newCorpus(t)
+	var texts []string
+	archives, _ := filepath.Glob("testdata/*.txtar")
+	for _, p := range archives {
+		a, err := txtar.ParseFile(p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range a.Files {
+			if strings.HasSuffix(f.Name, "/Dockerfile") {
+				texts = append(texts, string(f.Data))
+			}
+		}
+	}
+	if len(texts) < 150 {
+		t.Fatalf("%d Dockerfiles", len(texts))
+	}
+	dir, fine := t.TempDir(), 0
+	b := build.Builder{Layout: h.layout, Layers: h.layers, Images: h.images, Runner: noRunner{}}
+	for seed := range uint64(rounds(5000)) {
+		r := rand.New(rand.NewPCG(seed, 3))
+		text := mutilate(r, texts[r.IntN(len(texts))], texts[r.IntN(len(texts))])
+		if strings.TrimSpace(text) == "" || strings.Contains(text, "://") {
+			continue
+		}
+		call := []string{build.CallCheck, build.CallOutline, build.CallTargets}[seed%3]
+		if _, _, _, err := b.Call(t.Context(), build.Request{Context: dir, Inline: text}, call, nil); err == nil {
+			fine++
+		}
+		if _, err := b.Build(t.Context(), build.Request{Context: dir, Inline: text}, nil); err != nil && strings.Contains(err.Error(), "runtime error") {
+			t.Errorf("seed %d: %v\n%s", seed, err, text)
+		}
+	}
+	if fine == 0 {
+		t.Error("nothing was understood any more: they are mutilated too much")
+	}
+}
+
+// mutilate changes some bytes and lines of a text; what is strange to it comes
+// from another one.
+func mutilate(r *rand.Rand, text, other string) string {
+	lines, strange := strings.Split(text, "\n"), strings.Split(other, "\n")
+	for range 1 + r.IntN(3) {
+		at := r.IntN(len(lines))
+		switch r.IntN(5) {
+		case 0:
+			lines[at] = strange[r.IntN(len(strange))]
+		case 1:
+			lines = slices.Insert(lines, at, strange[r.IntN(len(strange))])
+		case 2:
+			lines[at] = strings.Repeat(lines[at]+" ", r.IntN(4))
+		default:
+			if b := []byte(lines[at]); len(b) > 0 {
+				b[r.IntN(len(b))] = "$<{}[]\"'\\=-:/,# "[r.IntN(16)]
+				lines[at] = string(b)
+			}
+		}
+	}
+	return strings.Join(lines, "\n")
 }

@@ -269,7 +269,11 @@ func TestCancelEndsAtOnce(t *testing.T) {
 		}
 	})
 	took := time.Since(at)
-	if err == nil || at.IsZero() || took > time.Second {
+	most := 10 * time.Second // on a machine that has more to do
+	if os.Getenv("DAVIT_LONG") != "" {
+		most = time.Second
+	}
+	if err == nil || at.IsZero() || took > most {
 		t.Errorf("the build ended %v after it was cancelled: %v", took, err)
 	}
 	h.nothingLeft(t, 0)
