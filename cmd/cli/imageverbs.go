@@ -123,12 +123,16 @@ func runImageHistory(g *globals, o historyOptions, ref string) error {
 	t := render.Table{Columns: []render.Column{
 		{Head: "IMAGE", Key: "ID"}, {Head: "CREATED", Key: "CreatedSince"}, {Head: "CREATED BY", Key: "CreatedBy"}, {Head: "SIZE", Key: "Size"}, {Head: "COMMENT", Key: "Comment"},
 	}}
-	layer := len(img.Layers)
+	layers, err := s.engine.ImageStore().Layers().Chains(img.Layers)
+	if err != nil {
+		return err
+	}
+	layer := len(layers)
 	for i := len(img.History) - 1; i >= 0; i-- {
 		h, size, id := img.History[i], int64(0), "<missing>"
 		if !h.EmptyLayer && layer > 0 {
 			layer--
-			size, _ = s.engine.ImageStore().Layers().Size(img.Layers[layer])
+			size, _ = s.engine.ImageStore().Layers().Sum(layers[layer])
 		}
 		if i == len(img.History)-1 {
 			id = shortID(img.ID)

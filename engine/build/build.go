@@ -370,12 +370,22 @@ func secrets(from map[string]SecretSource) ops.Secret {
 	}
 }
 
-// ImageConfig reads the part of a built configuration that containers inherit.
-func ImageConfig(config []byte) (engine.ImageConfig, ocispecs.Platform, error) {
+// Image is what a built configuration tells of its image; created is when it
+// counts as made.
+func (r *Result) Image(created time.Time) (engine.Image, error) {
 	var c struct {
 		ocispecs.Platform
-		Config engine.ImageConfig `json:"config"`
+		Config  engine.ImageConfig `json:"config"`
+		History []engine.History   `json:"history"`
 	}
-	err := json.Unmarshal(config, &c)
-	return c.Config, c.Platform, err
+	if err := json.Unmarshal(r.Config, &c); err != nil {
+		return engine.Image{}, fmt.Errorf("image configuration: %w", err)
+	}
+	for i, h := range c.History {
+		if h.Created.IsZero() {
+			c.History[i].Created = created
+		}
+	}
+	return engine.Image{Created: created, OS: c.OS, Arch: c.Architecture, Variant: c.Variant,
+		Config: c.Config, History: c.History, Layers: r.Layers}, nil
 }

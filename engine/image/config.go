@@ -124,7 +124,7 @@ func withDiffIDs(config []byte, diffIDs []string, created time.Time) ([]byte, er
 	if keys["rootfs"], err = json.Marshal(rootFS{"layers", diffIDs}); err != nil {
 		return nil, err
 	}
-	if keys["history"], err = json.Marshal(matched(c.History, len(diffIDs))); err != nil {
+	if keys["history"], err = json.Marshal(matched(c.History, len(diffIDs), created)); err != nil {
 		return nil, err
 	}
 	if c.Created.IsZero() && !created.IsZero() {
@@ -142,11 +142,15 @@ func withDiffIDs(config []byte, diffIDs []string, created time.Time) ([]byte, er
 }
 
 // matched makes a history tell of exactly n layers, as readers demand: the
-// earliest entries beyond n become empty ones, missing ones are added.
-func matched(h []engine.History, n int) []engine.History {
+// earliest entries beyond n become empty ones, missing ones are added. Entries
+// without a time, as a build leaves them, get the image's.
+func matched(h []engine.History, n int, created time.Time) []engine.History {
 	h = slices.Clone(h)
 	have := 0
-	for _, e := range h {
+	for i, e := range h {
+		if e.Created.IsZero() {
+			h[i].Created = created.UTC()
+		}
 		if !e.EmptyLayer {
 			have++
 		}
@@ -158,7 +162,7 @@ func matched(h []engine.History, n int) []engine.History {
 		}
 	}
 	for ; have < n; have++ {
-		h = append(h, engine.History{Comment: "davit"})
+		h = append(h, engine.History{Created: created.UTC(), Comment: "davit"})
 	}
 	return h
 }

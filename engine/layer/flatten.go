@@ -20,7 +20,7 @@ import (
 // files, nor those that were taken out of the build context again. The caller
 // holds the content (Hold).
 func (s *Store) Flatten(ctx context.Context, ids []string) ([]string, error) {
-	chains, err := s.chains(ids)
+	chains, err := s.Chains(ids)
 	if err != nil {
 		return nil, err
 	}
@@ -38,12 +38,12 @@ func (s *Store) Flatten(ctx context.Context, ids []string) ([]string, error) {
 
 // Flattened is how many layers Flatten would return.
 func (s *Store) Flattened(ids []string) (int, error) {
-	chains, err := s.chains(ids)
+	chains, err := s.Chains(ids)
 	return len(chains), err
 }
 
-// chains are a stack's layers, each with the changes of it.
-func (s *Store) chains(ids []string) ([][]string, error) {
+// Chains are a stack's layers, lowest first, each with the changes of it.
+func (s *Store) Chains(ids []string) ([][]string, error) {
 	var all [][]string
 	for len(ids) > 0 {
 		n := 1

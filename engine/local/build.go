@@ -3,7 +3,6 @@ package local
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -41,12 +40,10 @@ func (e *Engine) build(ctx context.Context, b *build.Builder, r build.Request, n
 	if err != nil {
 		return engine.Image{}, 0, err
 	}
-	config, platform, err := build.ImageConfig(res.Config)
+	img, err := res.Image(created(r))
 	if err != nil {
-		return engine.Image{}, 0, fmt.Errorf("image configuration: %w", err)
+		return engine.Image{}, 0, err
 	}
-	img := engine.Image{Created: created(r), OS: platform.OS, Arch: platform.Architecture, Variant: platform.Variant,
-		Config: config, Layers: res.Layers}
 	img, err = e.images.Put(img, res.Config, nil, names...)
 	return img, res.Ran, err
 }
