@@ -24,6 +24,8 @@ const (
 	OptMasquerade = "com.docker.network.bridge.enable_ip_masquerade" // false: containers leave with their own addresses
 	OptTalk       = "com.docker.network.bridge.enable_icc"           // false: containers of the network do not reach each other
 	OptBind       = "com.docker.network.bridge.host_binding_ipv4"    // where ports without a host address are published
+	OptPrefix     = "com.docker.network.container_iface_prefix"      // how interfaces inside the containers are called; eth
+	OptName       = "com.docker.network.bridge.name"                 // a further name of the bridge: its kernel altname
 	OptParent     = "parent"                                         // macvlan, ipvlan: the host's link
 	OptMacvlan    = "macvlan_mode"
 	OptIPvlan     = "ipvlan_mode"
@@ -32,7 +34,7 @@ const (
 // Known says whether a driver option has an effect.
 func Known(option string) bool {
 	switch option {
-	case OptMTU, OptMasquerade, OptTalk, OptBind, OptParent, OptMacvlan, OptIPvlan:
+	case OptMTU, OptMasquerade, OptTalk, OptBind, OptPrefix, OptName, OptParent, OptMacvlan, OptIPvlan:
 		return true
 	}
 	return false

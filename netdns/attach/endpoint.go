@@ -1,6 +1,7 @@
 package attach
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -46,7 +47,7 @@ func (h *Host) settle(ns *os.File, r runtime, ep netdns.Endpoint) (netdns.Endpoi
 		return ep, err
 	}
 	if ep.Interface == "" {
-		name, err := sandbox.Free(ns)
+		name, err := sandbox.Free(ns, cmp.Or(r.Options[netdns.OptPrefix], "eth"))
 		if err != nil {
 			return ep, err
 		}

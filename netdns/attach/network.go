@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strconv"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/davit-run/davit/netdns"
 	"github.com/davit-run/davit/netdns/bridge"
 	"github.com/davit-run/davit/netdns/firewall"
@@ -46,6 +48,14 @@ func check(n netdns.Network) error {
 		return fmt.Errorf("network %s: driver overlay spans several hosts; use driver bridge on one", n.Name)
 	default:
 		return fmt.Errorf("network %s: driver %q is not one of bridge, host, none, macvlan, ipvlan", n.Name, n.Driver)
+	}
+	// What Free puts behind a prefix has two digits at most.
+	for option, most := range map[string]int{netdns.OptName: unix.IFNAMSIZ - 1, netdns.OptPrefix: unix.IFNAMSIZ - 3} {
+		if v := n.Options[option]; v != "" {
+			if err := netdns.CheckName("interface", v, most); err != nil {
+				return fmt.Errorf("network %s: option %s: %w", n.Name, option, err)
+			}
+		}
 	}
 	if n.NoIPv4 && !n.IPv6 {
 		return fmt.Errorf("network %s: enable_ipv4 is false and enable_ipv6 is not true: no address is left", n.Name)
@@ -207,7 +217,7 @@ func (h *Host) guard(r runtime, all bool) error {
 }
 
 func spec(r runtime) bridge.Spec {
-	s := bridge.Spec{Name: r.Bridge, Alias: "davit " + r.Name, MTU: mtu(r.Network)}
+	s := bridge.Spec{Name: r.Bridge, Alias: "davit " + r.Name, Also: r.Options[netdns.OptName], MTU: mtu(r.Network)}
 	for _, p := range r.Pools {
 		s.Addresses = append(s.Addresses, netip.PrefixFrom(p.Gateway, p.Subnet.Bits()))
 	}

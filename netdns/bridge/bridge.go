@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -48,6 +49,7 @@ func (l *Links) Close() {
 type Spec struct {
 	Name      string
 	Alias     string // what `ip link` shows, and what survives the records
+	Also      string // a further name that tools find it by, empty: none; see ip-link(8), altname
 	MTU       int    // 0: the kernel's default
 	Addresses []netip.Prefix
 }
@@ -59,10 +61,12 @@ func (l *Links) Make(s Spec) error {
 		if link.Type() != "bridge" {
 			return fmt.Errorf("make bridge %s: a %s has that name", s.Name, link.Type())
 		}
-		if link.Attrs().Alias == s.Alias {
-			return nil
+		if link.Attrs().Alias != s.Alias {
+			if err := l.SetAlias(s.Name, s.Alias); err != nil {
+				return err
+			}
 		}
-		return l.SetAlias(s.Name, s.Alias)
+		return l.also(s)
 	}
 	attrs := netlink.NewLinkAttrs()
 	attrs.Name, attrs.MTU = s.Name, s.MTU
@@ -71,7 +75,33 @@ func (l *Links) Make(s Spec) error {
 	if err != nil && !errors.Is(err, unix.EEXIST) {
 		return fmt.Errorf("make bridge %s: %w", s.Name, err)
 	}
-	return l.SetAlias(s.Name, s.Alias)
+	if err := l.SetAlias(s.Name, s.Alias); err != nil {
+		return err
+	}
+	return l.also(s)
+}
+
+// also gives the bridge its further name, which no other link may have. Without
+// it nothing stops working, but whoever asked for it would look at another link.
+func (l *Links) also(s Spec) error {
+	if s.Also == "" {
+		return nil
+	}
+	link, err := l.handle.LinkByName(s.Name)
+	if err != nil {
+		return fmt.Errorf("find bridge %s: %w", s.Name, err)
+	}
+	if slices.Contains(link.Attrs().AltNames, s.Also) {
+		return nil
+	}
+	err = l.handle.LinkAddAltName(link, s.Also)
+	if errors.Is(err, unix.EEXIST) {
+		return fmt.Errorf("name bridge %s also %s: another link of this host is called so; choose another com.docker.network.bridge.name", s.Name, s.Also)
+	}
+	if err != nil {
+		return fmt.Errorf("name bridge %s also %s: %w", s.Name, s.Also, err)
+	}
+	return nil
 }
 
 // SetAlias writes a link's alias.

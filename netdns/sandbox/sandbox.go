@@ -213,11 +213,11 @@ func born(ns *os.File, parent int, name string) netlink.LinkAttrs {
 }
 
 // Free returns the first name eth0, eth1, … that no link in ns has.
-func Free(ns *os.File) (string, error) {
+func Free(ns *os.File, prefix string) (string, error) {
 	name := ""
 	err := netns.In(ns, func() error {
 		for i := 0; ; i++ {
-			name = fmt.Sprintf("eth%d", i)
+			name = fmt.Sprintf("%s%d", prefix, i)
 			if _, err := os.Lstat("/proc/sys/net/ipv4/conf/" + name); errors.Is(err, fs.ErrNotExist) {
 				return nil
 			} else if err != nil {
