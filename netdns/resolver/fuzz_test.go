@@ -76,12 +76,17 @@ func FuzzAnswer(f *testing.F) {
 	b, _ := r.Pack()
 	f.Add(b)
 	f.Add(b[:headerSize])
+	f.Add(append(b, make([]byte, mostUDP)...))
 	f.Fuzz(func(t *testing.T, in []byte) {
 		if !answers(in, sent, &q) {
 			return
 		}
 		if in[0] != sent[0] || in[1] != sent[1] || in[2]&0x80 == 0 {
 			t.Fatalf("taken for the answer: %x", in)
+		}
+		out := q.passOn(in, q.size)
+		if len(out) < headerSize || len(out) > q.size || out[0] != q.msg[0] || out[1] != q.msg[1] || out[2]&0x80 == 0 {
+			t.Fatalf("passed on, to a client that takes %d octets: %x", q.size, out)
 		}
 	})
 }

@@ -281,6 +281,8 @@ type outsideServer struct {
 	hold  atomic.Bool // take questions, answer nothing
 	big   atomic.Bool // answer in UDP with TC
 	at    netip.AddrPort
+	ports sync.Map // the askers' ports
+	ids   sync.Map // and ids
 }
 
 func newOutside(t testing.TB, ns *os.File, listen, addr string) *outsideServer {
@@ -297,6 +299,8 @@ func newOutside(t testing.TB, ns *os.File, listen, addr string) *outsideServer {
 	}))
 	h := dns.HandlerFunc(func(w dns.ResponseWriter, q *dns.Msg) {
 		o.asked.Add(1)
+		o.ids.Store(q.Id, true)
+		o.ports.Store(w.RemoteAddr().String(), true)
 		if o.hold.Load() {
 			return
 		}

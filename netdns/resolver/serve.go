@@ -191,6 +191,13 @@ func (s *server) forward(ctx context.Context, q *query, network string, limit in
 	if err != nil {
 		return q.refuse(nil, dnsmessage.RCodeServerFailure)
 	}
+	return q.passOn(msg, limit)
+}
+
+// passOn makes an answer from outside the asker's: with its id, and cut to
+// nothing but the question, to be asked for again over TCP, where it does not
+// fit.
+func (q *query) passOn(msg []byte, limit int) []byte {
 	copy(msg, q.msg[:2])
 	if len(msg) > limit {
 		a := q.reply(nil, limit)
