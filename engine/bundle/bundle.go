@@ -3,6 +3,7 @@ package bundle
 import (
 	"fmt"
 	"os"
+	"slices"
 
 	"github.com/opencontainers/cgroups"
 	"github.com/opencontainers/runc/libcontainer"
@@ -71,7 +72,9 @@ type builder struct {
 }
 
 func (b *builder) warn(format string, args ...any) {
-	b.out.Warnings = append(b.out.Warnings, fmt.Sprintf(format, args...))
+	if w := fmt.Sprintf(format, args...); !slices.Contains(b.out.Warnings, w) {
+		b.out.Warnings = append(b.out.Warnings, w)
+	}
 }
 
 // Build returns the bundle of c at p. Its defaults are section 1 of the
