@@ -183,7 +183,7 @@ func (t *transfer) text(now time.Time) string {
 	for _, p := range t.layers {
 		total += p.Total
 		switch p.Status {
-		case "Already exists", "Layer already exists":
+		case "Already exists", "Layer already exists", "Mounted":
 			done += p.Total
 		case "Pull complete", "Pushed":
 			done, moved = done+p.Total, moved+p.Total

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -266,45 +265,5 @@ func TestSaveBuilt(t *testing.T) {
 	again := load(t, testStore(t), out.Bytes())
 	if len(again.Layers) != 1 || len(again.History) != 2 || again.Config.Cmd[0] != "/f" {
 		t.Errorf("came back as %+v", again)
-	}
-}
-
-// TestSkopeo has another tool read what we save, and write what we load.
-func TestSkopeo(t *testing.T) {
-	if _, err := exec.LookPath("skopeo"); err != nil {
-		t.Skip("skopeo is not installed")
-	}
-	s := testStore(t)
-	img := load(t, s, ociArchive(t, "docker.io/library/shop:v1", zip))
-	tmp := t.TempDir()
-	saved := filepath.Join(tmp, "saved.tar")
-	f, err := os.Create(saved)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := errors.Join(s.Save(t.Context(), f, "shop:v1"), f.Close()); err != nil {
-		t.Fatal(err)
-	}
-	for _, from := range []string{"docker-archive:", "oci-archive:"} {
-		for _, to := range []string{"docker-archive:", "oci-archive:"} {
-			file := filepath.Join(tmp, strings.ReplaceAll(from+to, ":", "-")+"tar")
-			out, err := exec.Command("skopeo", "copy", "--insecure-policy", from+saved, to+file+":shop:v1").CombinedOutput()
-			if err != nil {
-				t.Fatalf("skopeo copy %s %s: %v\n%s", from, to, err, out)
-			}
-			f, err := os.Open(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			again := testStore(t)
-			images, err := again.Load(t.Context(), f)
-			f.Close()
-			if err != nil || images[0].ID != img.ID {
-				t.Errorf("%s to %s came back as %v (%v), want %s", from, to, images, err, img.ID)
-			}
-			if _, err := again.Resolve("shop:v1"); err != nil {
-				t.Errorf("%s to %s: %v", from, to, err)
-			}
-		}
 	}
 }

@@ -36,7 +36,7 @@ type Options struct {
 // A Progress tells of one layer on its way.
 type Progress struct {
 	Layer  string // the layer's digest
-	Status string // Pulling fs layer, Downloading, Pull complete, Already exists, Pushing, Pushed, Layer already exists
+	Status string // Pulling fs layer, Downloading, Pull complete, Already exists, Pushing, Pushed, Mounted, Layer already exists
 	Done   int64  // bytes
 	Total  int64  // bytes
 }

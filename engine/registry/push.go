@@ -8,12 +8,15 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/containerd/containerd/v2/core/content"
 	"github.com/containerd/containerd/v2/core/remotes"
+	"github.com/containerd/containerd/v2/pkg/labels"
 	"github.com/containerd/errdefs"
 	"github.com/distribution/reference"
 	"github.com/klauspost/compress/gzip"
@@ -104,16 +107,22 @@ func describe(mediaType string, b []byte) *image.Descriptor {
 	return &image.Descriptor{MediaType: mediaType, Digest: digest.FromBytes(b).String(), Size: int64(len(b))}
 }
 
-// sources are annotations by which the registry may mount a blob from another
-// of its repositories, one that this image also has a name in.
+// sources are annotations by which the registry may mount a blob from others
+// of its repositories, those that this image also has a name in. Their key has
+// the host without its port: the library looks for that.
 func sources(name string, names []string) map[string]string {
 	host, repo := split(name)
+	var repos []string
 	for _, n := range names {
-		if h, r := split(n); h == host && r != repo {
-			return map[string]string{"containerd.io/distribution.source." + host: r}
+		if h, r := split(n); h == host && r != repo && !slices.Contains(repos, r) {
+			repos = append(repos, r)
 		}
 	}
-	return nil
+	if len(repos) == 0 {
+		return nil
+	}
+	bare := (&url.URL{Host: host}).Hostname()
+	return map[string]string{labels.LabelDistributionSource + "." + bare: strings.Join(repos, ",")}
 }
 
 func split(name string) (host, repo string) {
@@ -159,7 +168,7 @@ func (s *sender) layer(ctx context.Context, l image.Blob) (image.Descriptor, err
 	d, learnt := s.c.learnt(l.DiffID)
 	if learnt {
 		done, err := s.there(ctx, d)
-		if err != nil || done {
+		if err != nil || done || s.mounted(ctx, d) {
 			return d, err
 		}
 	}
@@ -196,6 +205,26 @@ func (s *sender) there(ctx context.Context, d image.Descriptor) (bool, error) {
 	}
 	s.c.progress(d, "Layer already exists", d.Size)
 	return true, nil
+}
+
+// mounted asks the registry to take a blob from another of its repositories.
+func (s *sender) mounted(ctx context.Context, d image.Descriptor) bool {
+	if s.from == nil {
+		return false
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel() // an upload that was begun instead is given up
+	asked := d
+	asked.Annotations = s.from
+	w, err := s.p.Push(ctx, descriptor(asked))
+	if err == nil {
+		w.Close()
+	}
+	if !errdefs.IsAlreadyExists(err) {
+		return false
+	}
+	s.c.progress(d, "Mounted", d.Size)
+	return true
 }
 
 func (s *sender) file(ctx context.Context, d image.Descriptor, f *os.File) error {
