@@ -10,6 +10,7 @@ import (
 	"sync"
 
 	"github.com/containerd/containerd/v2/core/remotes"
+	"github.com/opencontainers/go-digest"
 
 	"github.com/davit-run/davit/engine"
 	"github.com/davit-run/davit/engine/image"
@@ -55,6 +56,20 @@ func (c *Client) pull(ctx context.Context, name, platform string) (Pulled, error
 	if img, ok := c.present(name, d.Digest, platform); ok {
 		return Pulled{Image: img, Digest: d.Digest}, c.images.Confirm(name)
 	}
+	// Whoever wants the same meanwhile waits, and then finds it here.
+	lock, err := store.Acquire(ctx, c.layout.Lock("pull-"+digest.FromString(name + " " + d.Digest + " " + platform).Encoded()[:32]))
+	if err != nil {
+		return Pulled{}, err
+	}
+	defer lock.ReleaseRemove()
+	if img, ok := c.present(name, d.Digest, platform); ok {
+		return Pulled{Image: img, Digest: d.Digest}, nil
+	}
+	return c.take(ctx, r, name, d, platform)
+}
+
+// take brings what a name was resolved to.
+func (c *Client) take(ctx context.Context, r remotes.Resolver, name string, d image.Descriptor, platform string) (Pulled, error) {
 	f, err := r.Fetcher(ctx, name)
 	if err != nil {
 		return Pulled{}, err

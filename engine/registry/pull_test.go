@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -85,27 +86,59 @@ func TestPullByDigestAndPlatform(t *testing.T) {
 	}
 }
 
-// TestPullAtOnce: of 16 pulls of one image, one fetches it.
+// TestPullAtOnce: of 16 pulls of one image, four in each of four processes,
+// one fetches it, and the others fetch nothing of it.
 func TestPullAtOnce(t *testing.T) {
+	if ref := os.Getenv("DAVIT_PULL"); ref != "" {
+		l, err := store.Locate(os.Getenv("DAVIT_ROOT"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		pullAtOnce(t, l, ref)
+		return
+	}
 	f := newFaulty(t)
 	_, layers := f.addImage(t, "v1", noise(200_000, 1), noise(200_000, 2))
 	l := testLayout(t)
 	var wg sync.WaitGroup
-	for range 16 {
-		c := client(t, l, Options{})
+	for range 3 {
+		cmd := exec.Command(os.Args[0], "-test.run=^TestPullAtOnce$")
+		cmd.Env = append(os.Environ(), "DAVIT_PULL="+f.host()+"/web:v1", "DAVIT_ROOT="+filepath.Dir(l.Data))
 		wg.Go(func() {
-			if _, err := c.Pull(t.Context(), f.host()+"/web:v1", ""); err != nil {
-				t.Error(err)
+			if out, err := cmd.CombinedOutput(); err != nil {
+				t.Errorf("another process: %v\n%s", err, out)
 			}
 		})
 	}
+	pullAtOnce(t, l, f.host()+"/web:v1")
 	wg.Wait()
 	for _, d := range layers {
 		if n := f.gets["/v2/web/blobs/"+d.Digest]; n != 1 {
 			t.Errorf("layer %s was fetched %d times", d.Digest, n)
 		}
 	}
+	for path, n := range f.gets {
+		if n != 1 {
+			t.Errorf("%s was fetched %d times", path, n)
+		}
+	}
 	nothingLeft(t, l)
+	if locks, _ := filepath.Glob(l.Lock("pull-*")); len(locks) > 0 {
+		t.Errorf("locks left: %v", locks)
+	}
+}
+
+func pullAtOnce(t *testing.T, l store.Layout, ref string) {
+	var wg sync.WaitGroup
+	for range 4 {
+		c := client(t, l, Options{})
+		wg.Go(func() {
+			if p, err := c.Pull(t.Context(), ref, ""); err != nil || !c.images.Complete(p.Image) {
+				t.Errorf("pulled %+v (%v)", p, err)
+			}
+		})
+	}
+	wg.Wait()
 }
 
 // TestPullResumes cuts the connection at every 64 KiB, once each: the pull
