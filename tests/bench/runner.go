@@ -105,10 +105,13 @@ func tail(path string) string {
 
 // project writes a scenario's compose file and returns its directory.
 func project(dir string, r *runner, s scenario) (string, error) {
-	name := strings.ReplaceAll(s.name, " ", "") + strings.ToLower(r.name)
+	name := strings.NewReplacer(" ", "", ":", "").Replace(s.name) + strings.ToLower(r.name)
 	dir = filepath.Join(dir, name)
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return "", err
+	}
+	if s.example != "" {
+		return dir, fromExample(dir, r, s)
 	}
 	text := s.file
 	if text == "" {
@@ -119,6 +122,15 @@ func project(dir string, r *runner, s scenario) (string, error) {
 		return dir, err
 	}
 	return dir, s.prepare(dir)
+}
+
+// fromExample makes a project of one of examples/.
+func fromExample(dir string, r *runner, s scenario) error {
+	if err := os.CopyFS(dir, os.DirFS(filepath.Join("examples", s.example))); err != nil {
+		return err
+	}
+	env := strings.ReplaceAll(s.env, "PORT=PORT", "PORT="+strconv.Itoa(r.port))
+	return os.WriteFile(filepath.Join(dir, ".env"), []byte(env), 0o644)
 }
 
 func idleServices(n int) string {

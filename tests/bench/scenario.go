@@ -26,6 +26,10 @@ type scenario struct {
 	before   []string               // run once, before the first repeat
 	steps    []step
 	after    []string // run once, after the last
+
+	example string // whose directory the project is a copy of, instead of file
+	env     string // its .env
+	alone   bool   // the peer has nothing to be measured beside
 }
 
 // A step is a command of the runner, or something done beside it.
@@ -34,6 +38,8 @@ type step struct {
 	of   string // the row whose rate this one's is a share of
 	args []string
 	call func(ctx context.Context, r *runner, dir string) (time.Duration, error)
+	// often is how many times it is measured in each repeat; 0 is once.
+	often int
 }
 
 func scenarios(sizes []int) []scenario {
@@ -48,7 +54,7 @@ func scenarios(sizes []int) []scenario {
 	}
 	most := sizes[len(sizes)-1]
 	all = append(all, builds()...)
-	return append(all,
+	all = append(all,
 		scenario{name: "all up", services: most, before: up, after: down, steps: []step{
 			{row: fmt.Sprintf("up again, nothing to do, %d services", most), args: up},
 			{row: fmt.Sprintf("ps, %d up", most), args: []string{"ps"}},
@@ -73,6 +79,7 @@ func scenarios(sizes []int) []scenario {
 			{row: fmt.Sprintf("%d HTTP requests through 127.0.0.1", requests), call: throughPort, of: fmt.Sprintf(toContainer, requests)},
 			{row: fmt.Sprintf(toContainer, requests), call: direct},
 		}})
+	return append(all, edits()...)
 }
 
 // layered is a project of so many layers of so many services, each of which
@@ -114,43 +121,57 @@ type row struct {
 // measure runs a scenario with all runners by turns, so that whatever else the
 // machine does meets them alike, after one round that warms it up.
 func (b *bench) measure(ctx context.Context, s scenario) error {
-	dirs := make([]string, len(b.runners))
-	for i, r := range b.runners {
+	runners := b.runners
+	if s.alone {
+		runners = runners[:1]
+	}
+	dirs := make([]string, len(runners))
+	for i, r := range runners {
 		var err error
-		if dirs[i], err = project(b.dir, r, s); err != nil {
+		if err = r.load(ctx, s.images...); err != nil {
 			return err
 		}
-		if err := r.load(ctx, s.images...); err != nil {
+		if dirs[i], err = project(b.dir, r, s); err != nil {
 			return err
 		}
 		if _, err := r.do(ctx, dirs[i], s.before); err != nil {
 			return err
 		}
 	}
+	if err := b.rounds(ctx, s, runners, dirs); err != nil {
+		return err
+	}
+	for i, r := range runners {
+		if _, err := r.do(ctx, dirs[i], s.after); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// rounds measures the steps of a scenario that is set up.
+func (b *bench) rounds(ctx context.Context, s scenario, runners []*runner, dirs []string) error {
 	first := len(b.rows)
 	for _, st := range s.steps {
-		b.rows = append(b.rows, &row{name: st.row, of: st.of, times: make([][]time.Duration, len(b.runners))})
+		b.rows = append(b.rows, &row{name: st.row, of: st.of, times: make([][]time.Duration, len(runners))})
 	}
 	defer func() { b.rows = slices.DeleteFunc(b.rows, func(r *row) bool { return r.name == "" }) }()
 	for round := range b.repeats + 1 {
-		for turn := range b.runners {
-			i := (turn + round) % len(b.runners)
+		for turn := range runners {
+			i := (turn + round) % len(runners)
 			for k, st := range s.steps {
-				time.Sleep(idle)
-				took, err := b.runners[i].step(ctx, dirs[i], st)
-				if err != nil {
-					return err
-				}
-				if round > 0 {
-					t := &b.rows[first+k].times[i]
-					*t = append(*t, took)
+				for range max(st.often, 1) {
+					time.Sleep(idle)
+					took, err := runners[i].step(ctx, dirs[i], st)
+					if err != nil {
+						return err
+					}
+					if round > 0 {
+						t := &b.rows[first+k].times[i]
+						*t = append(*t, took)
+					}
 				}
 			}
-		}
-	}
-	for i, r := range b.runners {
-		if _, err := r.do(ctx, dirs[i], s.after); err != nil {
-			return err
 		}
 	}
 	return nil
