@@ -108,7 +108,11 @@ func (h *Host) connect(ns *os.File, r runtime, ep netdns.Endpoint) error {
 func (h *Host) plug(ns *os.File, r runtime, ep netdns.Endpoint, mac net.HardwareAddr) error {
 	switch r.Driver {
 	case "macvlan", "ipvlan":
-		parent, err := h.links.Index(r.Options["parent"])
+		name := r.Options[netdns.OptParent]
+		if name == "" {
+			return fmt.Errorf("driver %s needs a link of this host: name it under driver_opts as parent, such as parent: eth0", r.Driver)
+		}
+		parent, err := h.links.Index(name)
 		if err != nil {
 			return fmt.Errorf("driver_opts parent: %w", err)
 		}

@@ -429,15 +429,3 @@ func TestManyAtOnce(t *testing.T) {
 		t.Errorf("%d addresses, want %d", len(seen), projects*each)
 	}
 }
-
-func TestMacvlan(t *testing.T) {
-	w := newWorld(t)
-	n := netdns.Network{Name: "m", ID: "m", Driver: "macvlan", Options: map[string]string{"parent": "eth0"}, Pools: []netdns.Pool{pool("198.51.100.0/24")}}
-	n.Pools[0].Gateway = netip.MustParseAddr("198.51.100.254")
-	n.Pools[0].Range = netip.MustParsePrefix("198.51.100.64/26")
-	w.network(n)
-	c, eps := w.container("c", "m")
-	hello(t, c, "c", 80)
-	expect(t, "from the LAN", ask(w.lan, "tcp", at(eps[0].IPv4, 80)), "c 198.51.100.2")
-	must(t, w.h.Remove(ctx, "m"))
-}

@@ -1,6 +1,7 @@
 package holder
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -34,6 +35,9 @@ func Bind(protocol string, a netip.Addr, port uint16) (*os.File, error) {
 		sa = &unix.SockaddrInet4{Port: int(port), Addr: a.As4()}
 	}
 	fd, err := unix.Socket(domain, kind[0]|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, kind[1])
+	if protocol == "sctp" && errors.Is(err, unix.EPROTONOSUPPORT) {
+		return nil, fmt.Errorf("this kernel has no sctp (CONFIG_IP_SCTP); load its module sctp, or publish another protocol: %w", err)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("make %s socket: %w", protocol, err)
 	}
