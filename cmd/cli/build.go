@@ -69,16 +69,13 @@ func newBuild(g *globals) *cobra.Command {
 
 // runBuild builds the images of the services that have a build section.
 func runBuild(ctx context.Context, g *globals, o buildOptions, services []string) error {
-	s, err := g.need(ctx, services, nil)
+	s, err := g.needQuiet(ctx, services, o.quiet)
 	if err != nil {
 		return err
 	}
 	defer s.close()
-	if o.progress != "" {
+	if o.progress != "" && !o.quiet {
 		s.progress = o.progress
-	}
-	if o.quiet {
-		s.progress = render.Quiet
 	}
 	s.host.build = o
 	var steps []reconcile.Step

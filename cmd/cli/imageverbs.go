@@ -282,24 +282,8 @@ func (g *globals) transferring(ctx context.Context, verb, ref string, quiet bool
 	if err != nil {
 		return err
 	}
-	words := map[string][2]string{"pull": {"Pulling", "Pulled"}, "push": {"Pushing", "Pushed"}}[verb]
-	tell := func(word string, done bool, err error) {
-		e := event(ref, word, done, err)
-		e.Kind = "Image"
-		show.Report(e)
-	}
-	tell(words[0], false, nil)
-	o := local.RegistryOptions{Insecure: s.insecure}
-	if d, ok := show.(render.Detailer); ok {
-		o.Progress = newTransfer(func(text string) { d.Detail("Image", ref, text) }).report
-	}
-	if err = do(s, o); err != nil {
-		tell("Error", true, err)
-	} else {
-		tell(words[1], true, nil)
-	}
-	show.Close()
-	return err
+	defer show.Close()
+	return s.carry(show, verb, ref, func(o local.RegistryOptions) error { return do(s, o) })
 }
 
 func newImageRm(g *globals) *cobra.Command {

@@ -5,10 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"sync"
-	"time"
 
-	"github.com/docker/go-units"
 	"github.com/spf13/cobra"
 
 	"github.com/davit-run/davit/cmd/render"
@@ -19,8 +16,9 @@ import (
 )
 
 type pullOptions struct {
-	ignoreBuildable, ignoreFailures, includeDeps, quiet bool
-	policy                                              string
+	transferOptions
+	ignoreBuildable bool
+	policy          string
 }
 
 func newPull(g *globals) *cobra.Command {
@@ -35,10 +33,8 @@ func newPull(g *globals) *cobra.Command {
 	}
 	f := c.Flags()
 	f.BoolVar(&o.ignoreBuildable, "ignore-buildable", false, "Ignore images that can be built")
-	f.BoolVar(&o.ignoreFailures, "ignore-pull-failures", false, "Pull what it can and ignores images with pull failures")
-	f.BoolVar(&o.includeDeps, "include-deps", false, "Also pull services declared as dependencies")
+	o.flags(c, "pull", "Also pull services declared as dependencies", "Pull without printing progress information")
 	f.StringVar(&o.policy, "policy", "", `Apply pull policy ("missing"|"always")`)
-	f.BoolVarP(&o.quiet, "quiet", "q", false, "Pull without printing progress information")
 	f.BoolVar(&ignored, "parallel", true, "DEPRECATED pull multiple images in parallel")
 	f.BoolVar(&ignored, "no-parallel", true, "DEPRECATED disable parallel pulling")
 	_ = f.MarkHidden("parallel")
@@ -54,14 +50,11 @@ func runPull(ctx context.Context, g *globals, o pullOptions, services []string) 
 	default:
 		return fmt.Errorf("--policy %q: use one of missing, always", o.policy)
 	}
-	s, err := g.need(ctx, services, nil)
+	s, err := g.needQuiet(ctx, services, o.quiet)
 	if err != nil {
 		return err
 	}
 	defer s.close()
-	if o.quiet {
-		s.progress = render.Quiet
-	}
 	if err := s.observe(ctx); err != nil {
 		return err
 	}
@@ -149,48 +142,4 @@ func (h *host) mistake(ref, what, fix string) error {
 	m := &project.Error{What: what, Fix: fix}
 	h.locate(m, ref)
 	return m
-}
-
-// A transfer adds up what the layers of one image tell.
-type transfer struct {
-	mu     sync.Mutex
-	tell   func(string)
-	layers map[string]registry.Progress
-	begun  time.Time
-	told   time.Time
-}
-
-func newTransfer(tell func(string)) *transfer {
-	return &transfer{tell: tell, layers: map[string]registry.Progress{}, begun: time.Now()}
-}
-
-// report takes one layer's progress in. It is called from several goroutines.
-func (t *transfer) report(p registry.Progress) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.layers[p.Layer] = p
-	now := time.Now()
-	if now.Sub(t.told) < 100*time.Millisecond {
-		return
-	}
-	t.told = now
-	t.tell(t.text(now))
-}
-
-// text is how much has come of how much, and how fast.
-func (t *transfer) text(now time.Time) string {
-	var done, total, moved int64
-	for _, p := range t.layers {
-		total += p.Total
-		switch p.Status {
-		case "Already exists", "Layer already exists", "Mounted":
-			done += p.Total
-		case "Pull complete", "Pushed":
-			done, moved = done+p.Total, moved+p.Total
-		default:
-			done, moved = done+p.Done, moved+p.Done
-		}
-	}
-	rate := float64(moved) / max(now.Sub(t.begun).Seconds(), 0.1)
-	return fmt.Sprintf("%s / %s, %s/s", units.HumanSize(float64(done)), units.HumanSize(float64(total)), units.HumanSize(rate))
 }

@@ -13,7 +13,10 @@ import (
 	"github.com/davit-run/davit/engine/local"
 )
 
-type pushOptions struct{ ignoreMissing, ignoreFailures, includeDeps, quiet bool }
+type pushOptions struct {
+	transferOptions
+	ignoreMissing bool
+}
 
 func newPush(g *globals) *cobra.Command {
 	var o pushOptions
@@ -24,26 +27,20 @@ func newPush(g *globals) *cobra.Command {
 			return runPush(c.Context(), g, o, args)
 		},
 	}
-	f := c.Flags()
-	f.BoolVar(&o.ignoreMissing, "ignore-missing", false, "Skip images that are not available locally instead of failing to push them")
-	f.BoolVar(&o.ignoreFailures, "ignore-push-failures", false, "Push what it can and ignores images with push failures")
-	f.BoolVar(&o.includeDeps, "include-deps", false, "Also push images of services declared as dependencies")
-	f.BoolVarP(&o.quiet, "quiet", "q", false, "Push without printing progress information")
-	_ = f.MarkHidden("ignore-push-failures")
+	o.flags(c, "push", "Also push images of services declared as dependencies", "Push without printing progress information")
+	c.Flags().BoolVar(&o.ignoreMissing, "ignore-missing", false, "Skip images that are not available locally instead of failing to push them")
+	_ = c.Flags().MarkHidden("ignore-push-failures")
 	return c
 }
 
 // runPush sends the images of the services that have a build section, as
 // docker compose does, with the further tags of that section.
 func runPush(ctx context.Context, g *globals, o pushOptions, services []string) error {
-	s, err := g.need(ctx, services, nil)
+	s, err := g.needQuiet(ctx, services, o.quiet)
 	if err != nil {
 		return err
 	}
 	defer s.close()
-	if o.quiet {
-		s.progress = render.Quiet
-	}
 	show, err := s.progressFor("push")
 	if err != nil {
 		return err
@@ -92,20 +89,8 @@ func (s *session) pushed(o pushOptions, services []string) []string {
 
 // push sends one image and shows how it comes along.
 func (s *session) push(ctx context.Context, show render.Progress, ref string) error {
-	tell := func(word string, done bool, err error) {
-		e := event(ref, word, done, err)
-		e.Kind = "Image"
-		show.Report(e)
-	}
-	tell("Pushing", false, nil)
-	o := local.RegistryOptions{Insecure: s.insecure}
-	if d, ok := show.(render.Detailer); ok {
-		o.Progress = newTransfer(func(text string) { d.Detail("Image", ref, text) }).report
-	}
-	if _, err := s.engine.Push(ctx, ref, o); err != nil {
-		tell("Error", true, err)
+	return s.carry(show, "push", ref, func(o local.RegistryOptions) error {
+		_, err := s.engine.Push(ctx, ref, o)
 		return err
-	}
-	tell("Pushed", true, nil)
-	return nil
+	})
 }
