@@ -88,6 +88,9 @@ func (s *session) rest(ctx context.Context) error {
 	if len(s.actual.Containers) > 0 {
 		return nil
 	}
+	if err := s.endIsolation(); err != nil {
+		return err
+	}
 	if len(s.actual.Networks) > 0 {
 		for _, n := range s.actual.Networks {
 			if n.Project == s.name {

@@ -36,6 +36,10 @@ type globals struct {
 	dryRun, allResources, compatibility        bool
 	noANSI, verbose, version                   bool
 
+	isolated bool       // up beside other copies of the project
+	placing  bool       // host ports are chosen: the project is being brought up
+	copy     *isolation // nil: the project is no copy beside others
+
 	in       *os.File
 	out, err *os.File
 	status   *os.File // progress goes there: err, or out when the environment says so

@@ -70,6 +70,7 @@ func (g *globals) composeOptions(services []string) compose.Options {
 	return compose.Options{
 		Files: g.files, ProjectDir: g.dir, ProjectName: g.name, EnvFiles: g.envFiles, Profiles: g.profiles,
 		Services: services, AllResources: g.allResources, Compatibility: g.compatibility, Stdin: g.in, Fetch: g.fetch,
+		Rename: g.rename,
 	}
 }
 
@@ -96,6 +97,9 @@ func (s *session) load(ctx context.Context, services []string, scale map[string]
 		return err
 	}
 	s.project, s.name = p, p.Name
+	if err := s.isolate(ctx); err != nil {
+		return err
+	}
 	for name := range scale {
 		if _, err := p.Service(name); err != nil {
 			return err

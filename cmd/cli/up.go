@@ -123,6 +123,7 @@ func newUp(g *globals) *cobra.Command {
 	f.BoolVar(&o.quietBuild, "quiet-build", false, "Suppress the build output")
 	f.BoolVar(&o.menu, "menu", envBool("COMPOSE_MENU", false), "Enable interactive shortcuts when running attached. Incompatible with --detach.")
 	f.BoolVarP(&o.watch, "watch", "w", false, "Watch source code and rebuild/refresh containers when files are updated.")
+	f.BoolVar(&g.isolated, "isolated", false, "Bring up a copy of its own beside others of this project: its name is the worktree's, taken host ports are moved")
 	f.IntVarP(&o.timeout, "timeout", "t", 0, "Use this timeout in seconds for container shutdown when attached or when containers are already running")
 	return c
 }
@@ -170,6 +171,7 @@ func runUp(ctx context.Context, g *globals, o upOptions, services []string) erro
 	if err != nil {
 		return err
 	}
+	g.placing = true
 	s, err := g.need(ctx, services, scale)
 	if err != nil {
 		return err

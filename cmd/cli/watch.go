@@ -49,6 +49,7 @@ func runWatch(ctx context.Context, g *globals, o watchOptions, services []string
 		}
 		return s.watchStatus(ctx)
 	}
+	g.placing = !o.noUp
 	s, err := g.need(ctx, services, nil)
 	if err != nil {
 		return err

@@ -100,6 +100,11 @@ func (l Layout) Projects() string { return filepath.Join(l.Data, "projects") }
 // Project is one project's folder: project.json, keeper.log, containers.
 func (l Layout) Project(name string) string { return filepath.Join(l.Projects(), name) }
 
+// Isolated is the record of a project that is a copy beside others.
+func (l Layout) Isolated(project string) string {
+	return filepath.Join(l.Data, "isolated", project+".json")
+}
+
 // Containers is where a project's containers lie.
 func (l Layout) Containers(project string) string {
 	return filepath.Join(l.Project(project), "containers")

@@ -25,6 +25,10 @@ type Options struct {
 	// Fetch brings remote compose files here; nil: they are refused.
 	Fetch Fetch
 
+	// Rename makes another name of what the project calls itself; nil: that is
+	// its name.
+	Rename func(Naming) string
+
 	AllResources   bool // keep networks, volumes, secrets and configs that nobody uses
 	Compatibility  bool
 	NoInterpolate  bool
@@ -32,4 +36,12 @@ type Options struct {
 	NoResolvePaths bool
 	NoConsistency  bool
 	NoEnvFiles     bool // leave env_file unread
+}
+
+// A Naming is what a project's name is made from.
+type Naming struct {
+	Name    string // its own
+	Dir     string // the project's directory
+	Given   bool   // by Options.ProjectName
+	Isolate bool   // the files say x-isolate: true
 }

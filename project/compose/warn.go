@@ -147,6 +147,9 @@ var known = []struct {
 
 // extensions warns of values that davit's own extensions do not have.
 func (w *warner) extensions(f *source.File, doc *yaml.Node) {
+	if n := value(doc, "x-isolate"); n != nil && !slices.Contains([]string{"true", "false"}, resolve(n).Value) {
+		w.add(f, n, "x-isolate", fmt.Sprintf("%q is not one of: true, false", resolve(n).Value))
+	}
 	services := value(doc, "services")
 	if services == nil {
 		return
