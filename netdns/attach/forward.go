@@ -19,7 +19,8 @@ import (
 // Forwarding is a setting of the whole host that several installations may
 // need at once. Whoever found it off says so in the alias of the bridge it makes,
 // before it changes anything; every later bridge of any installation inherits
-// the marks; who removes the last bridge puts the settings back. So the kernel
+// the marks, and so does an older one when one with marks goes; who removes the
+// last bridge puts the settings back. So the kernel
 // itself remembers: neither a crash nor a lost record leaves forwarding on.
 const (
 	markIPv4   = "fwd4"
@@ -110,8 +111,11 @@ func (h *Host) restore(except string) error {
 		return err
 	}
 	i := slices.IndexFunc(left, func(l bridge.Link) bool { return l.Name == except })
-	if i < 0 || len(left) > 1 {
+	if i < 0 {
 		return nil
+	}
+	if len(left) > 1 {
+		return h.bequeath(left[i], slices.Delete(slices.Clone(left), i, i+1))
 	}
 	for _, m := range marksOf(left[i]) {
 		path, was := ip6Forward, "0"
@@ -125,6 +129,27 @@ func (h *Host) restore(except string) error {
 		if err := optional(path, was); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// bequeath hands to one of the others what none of them remembers of a bridge
+// that is about to go: those that are older than a mark have not inherited it.
+func (h *Host) bequeath(from bridge.Link, others []bridge.Link) error {
+	var known []string
+	for _, o := range others {
+		known = append(known, marksOf(o)...)
+	}
+	for _, m := range marksOf(from) {
+		if slices.Contains(known, m) {
+			continue
+		}
+		heir := others[0]
+		network := ""
+		if words := strings.Fields(heir.Alias); len(words) > 1 {
+			network = words[1]
+		}
+		return h.links.SetAlias(heir.Name, aliasOf(network, append(marksOf(heir), marksOf(from)...)))
 	}
 	return nil
 }

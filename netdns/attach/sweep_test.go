@@ -198,6 +198,21 @@ func TestForwardingIsRememberedByTheBridge(t *testing.T) {
 	expect(t, "the owner's setting", value(t, w.host, ipForward), "1")
 }
 
+// An older bridge has not inherited the marks of a later one; it must when that
+// goes first.
+func TestForwardingIsRememberedByOlderBridges(t *testing.T) {
+	w := newWorld(t)
+	w.network(netdns.Network{Name: "old"})
+	w.network(netdns.Network{Name: "older6", IPv6: true})
+	expect(t, "on", value(t, w.host, ip6Forward), "1")
+	must(t, w.h.Remove(ctx, "older6"))
+	expect(t, "while the other stands", value(t, w.host, ip6Forward), "1")
+	must(t, w.h.Remove(ctx, "old"))
+	for _, path := range []string{ipForward, ip6Forward} {
+		expect(t, path, value(t, w.host, path), "0")
+	}
+}
+
 // A namespace that outlives its container loses what that one left: connections
 // in TIME_WAIT, so that its port can be bound, and links of its own making.
 func TestTidyNamespace(t *testing.T) {
