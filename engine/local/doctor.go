@@ -39,7 +39,9 @@ func (e *Engine) Doctor(ctx context.Context) ([]Finding, error) {
 	for _, p := range projects {
 		all = append(all, e.examine(ctx, p)...)
 	}
-	all = append(all, e.examineRecords(e.layout.Networks(), "network.json")...)
+	for _, name := range []string{"network.json", "runtime", "leases"} {
+		all = append(all, e.examineRecords(e.layout.Networks(), name)...)
+	}
 	all = append(all, e.examineRecords(e.layout.Volumes(), "meta.json")...)
 	return append(all, e.examineIngest()...), ctx.Err()
 }

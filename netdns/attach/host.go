@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
+	"net/netip"
 	"os"
 	"sync"
 
@@ -93,6 +95,8 @@ func (h *Host) lockNetwork(name string, fn func() error) error {
 type runtime struct {
 	netdns.Network
 	Bridge string `json:"bridge,omitempty"` // name of the link; empty for drivers without one
+
+	damage error // of the record, when this is what else is known
 }
 
 // ErrNoNetwork says that a network was not made, or is gone.
@@ -105,9 +109,42 @@ func (h *Host) runtime(name string) (runtime, error) {
 		return r, fmt.Errorf("network %s: %w", name, ErrNoNetwork)
 	}
 	if err != nil {
-		return r, fmt.Errorf("read network %s: %w", name, err)
+		err = fmt.Errorf("read network %s: %w", name, err)
+		if r, ok := h.regain(name); ok {
+			r.damage = err
+			return r, nil
+		}
+		return r, err
 	}
 	return r, nil
+}
+
+// regain puts together what a damaged record said: what was asked for is on
+// record beside it, and the subnets are those of the bridge, which is found by
+// the network's id. One damaged file must keep nobody from the other networks,
+// nor from removing this one; only to stand anew it needs a sound record.
+func (h *Host) regain(name string) (r runtime, ok bool) {
+	if err := h.rec.Read("networks/"+name+"/network.json", &r.Network); err != nil || r.Name != name || r.ID == "" {
+		return runtime{}, false
+	}
+	if !bridged(r.Driver) {
+		return r, true
+	}
+	r.Bridge = h.tag.Bridge(r.ID)
+	err := h.do(func() error {
+		link, err := net.InterfaceByName(r.Bridge)
+		if err != nil {
+			return nil // it does not stand
+		}
+		addrs, err := link.Addrs()
+		for _, a := range addrs {
+			if p, perr := netip.ParsePrefix(a.String()); perr == nil && !p.Addr().IsLinkLocalUnicast() {
+				r.Pools = append(r.Pools, netdns.Pool{Subnet: p.Masked(), Gateway: p.Addr()})
+			}
+		}
+		return err
+	})
+	return r, err == nil
 }
 
 // standing returns every recorded network of the installation.

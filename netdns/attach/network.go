@@ -79,6 +79,9 @@ func (h *Host) record(n netdns.Network) (runtime, error) {
 		r.Bridge = h.tag.Bridge(n.ID)
 	}
 	old, err := h.runtime(n.Name)
+	if err == nil && old.damage != nil {
+		return r, old.damage
+	}
 	if err == nil && old.ID == n.ID && len(old.Pools) > 0 {
 		r.Pools = old.Pools
 		return r, h.rec.Write(keyRuntime(n.Name), r)
