@@ -32,9 +32,10 @@ type Disk struct {
 
 const bootIDFile = "/proc/sys/kernel/random/boot_id"
 
-// NewDisk makes a disk of that many bytes, its image in dir. Its goroutine
-// stays locked to its thread, in a mount namespace of its own.
-func NewDisk(dir string, size int64) (*Disk, error) {
+// NewDisk makes a disk of that many bytes, its image in dir, with further
+// options of mkfs.ext4(8). Its goroutine stays locked to its thread, in a mount
+// namespace of its own.
+func NewDisk(dir string, size int64, options ...string) (*Disk, error) {
 	runtime.LockOSThread()
 	if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
 		return nil, fmt.Errorf("make mount namespace: %w", err)
@@ -56,7 +57,8 @@ func NewDisk(dir string, size int64) (*Disk, error) {
 	if err := errors.Join(f.Truncate(size), f.Close()); err != nil {
 		return nil, err
 	}
-	if out, err := exec.Command("mkfs.ext4", "-q", "-F", "-E", "lazy_itable_init=1,nodiscard", d.image).CombinedOutput(); err != nil {
+	options = append(options, "-q", "-F", "-E", "lazy_itable_init=1,nodiscard", d.image)
+	if out, err := exec.Command("mkfs.ext4", options...).CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("%w: %w: %s", ErrNoDisk, err, out)
 	}
 	if d.Dir, err = kernel.Root(); err != nil {
@@ -77,8 +79,14 @@ func (d *Disk) mount() error {
 	if out, err := exec.Command("mount", "-t", "ext4", "-o", "loop", d.image, d.Dir).CombinedOutput(); err != nil {
 		return fmt.Errorf("%w: %w: %s", ErrNoDisk, err, out)
 	}
-	return nil
+	if err := os.MkdirAll(d.run(), 0o700); err != nil {
+		return err
+	}
+	return unix.Mount("tmpfs", d.run(), "tmpfs", 0, "mode=0700")
 }
+
+// run is where davit keeps what a reboot empties: a tmpfs, as /run is.
+func (d *Disk) run() string { return filepath.Join(d.Dir, "run") }
 
 // EXT4_IOC_SHUTDOWN, which is XFS_IOC_GOINGDOWN, and its flag that drops the
 // journal's unwritten transactions too (fs/ext4/ioctl.c).
@@ -120,6 +128,7 @@ func (d *Disk) unmount() error {
 		if err := kernel.End(d.Dir); err != nil {
 			return err
 		}
+		_ = unix.Unmount(d.run(), unix.MNT_DETACH)
 		err := unix.Unmount(d.Dir, 0)
 		if err == nil || errors.Is(err, unix.EINVAL) { // it is not mounted
 			return nil
@@ -129,6 +138,33 @@ func (d *Disk) unmount() error {
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
+}
+
+// Fill takes what is left of the disk, blocks or inodes, and returns what gives
+// it back.
+func (d *Disk) Fill(inodes bool) (free func() error, err error) {
+	dir := filepath.Join(d.Dir, "filler")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		return nil, err
+	}
+	for i, size := 0, 1<<20; size > 0; i++ {
+		f, err := os.Create(filepath.Join(dir, fmt.Sprint(i)))
+		if err == nil && !inodes {
+			_, err = f.Write(make([]byte, size))
+			err = errors.Join(err, f.Close())
+		} else if err == nil {
+			err = f.Close()
+		}
+		switch {
+		case errors.Is(err, unix.ENOSPC) && inodes:
+			size = 0
+		case errors.Is(err, unix.ENOSPC):
+			size /= 2
+		case err != nil:
+			return nil, err
+		}
+	}
+	return func() error { return os.RemoveAll(dir) }, nil
 }
 
 // Verify has fsck look at the disk without changing it; it must be mounted by

@@ -8,9 +8,9 @@ import (
 	"github.com/davit-run/davit/tests/kernel"
 )
 
-// NewDiskWorld makes a world whose root is a disk of its own, with busybox in
-// its store. Its goroutine stays locked to its thread.
-func NewDiskWorld(project, dir string, size int64) (*World, error) {
+// NewDiskWorld makes a world whose root is a disk of its own (see NewDisk), with
+// busybox in its store. Its goroutine stays locked to its thread.
+func NewDiskWorld(project, dir string, size int64, options ...string) (*World, error) {
 	bin, err := kernel.Binaries()
 	if err != nil {
 		return nil, err
@@ -25,7 +25,7 @@ func NewDiskWorld(project, dir string, size int64) (*World, error) {
 	if err := w.archive(); err != nil {
 		return nil, err
 	}
-	if w.disk, err = NewDisk(dir, size); err != nil {
+	if w.disk, err = NewDisk(dir, size, options...); err != nil {
 		return nil, err
 	}
 	w.Root = w.disk.Dir
@@ -43,9 +43,6 @@ func (w *World) PowerOff() error { return w.disk.Off() }
 // has got. Links and rules went with the network namespace.
 func (w *World) PowerOn() error {
 	if err := w.disk.On(); err != nil {
-		return err
-	}
-	if err := os.RemoveAll(w.Layout().Run); err != nil {
 		return err
 	}
 	w.dropGroups()

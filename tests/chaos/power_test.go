@@ -74,13 +74,13 @@ func TestPowerCuts(t *testing.T) {
 
 // newDiskWorld is NewDiskWorld with the writing project; ack is where its
 // database says what it has written.
-func newDiskWorld(t *testing.T, project string, size int64) (w *World, ack string) {
+func newDiskWorld(t *testing.T, project string, size int64, options ...string) (w *World, ack string) {
 	t.Helper()
 	kernel.NeedRoot(t)
 	dir := t.TempDir()
 	ack = filepath.Join(dir, "ack")
 	must(t, os.Mkdir(ack, 0o755))
-	w, err := NewDiskWorld(project, dir, size)
+	w, err := NewDiskWorld(project, dir, size, options...)
 	if errors.Is(err, ErrNoDisk) {
 		t.Skip(err)
 	}
