@@ -64,6 +64,7 @@ type Endpoint struct {
 	Host        string     `json:"host,omitempty"`      // the veth's other end
 	Gateway     bool       `json:"gateway,omitempty"`   // the default route goes through here
 	Since       time.Time  `json:"since,omitzero"`
+	Boot        string     `json:"boot,omitempty"`        // in which it was attached (random(4)); clocks jump
 	LinkAliases []string   `json:"linkAliases,omitempty"` // NAME:ALIAS, for this container alone
 }
 

@@ -58,6 +58,7 @@ func (h *Host) settle(ns *os.File, r runtime, ep netdns.Endpoint) (netdns.Endpoi
 	if ep.Since.IsZero() {
 		ep.Since = time.Now()
 	}
+	ep.Boot = bootID()
 	if r.Bridge != "" {
 		ep.Host = h.tag.Port(ep.Container, r.ID)
 	}

@@ -5,10 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"strings"
-	"time"
-
-	"golang.org/x/sys/unix"
+	"sync"
 
 	"github.com/davit-run/davit/netdns"
 	"github.com/davit-run/davit/netdns/ipam"
@@ -43,10 +42,6 @@ func (h *Host) Recover(ctx context.Context) error {
 // from before this boot, and leases and ports without an endpoint. The caller
 // holds the network's lock.
 func (h *Host) bury(r runtime) error {
-	booted, err := bootTime()
-	if err != nil {
-		return err
-	}
 	names, err := h.rec.List(keyEndpoints(r.Name))
 	if err != nil {
 		return err
@@ -59,7 +54,7 @@ func (h *Host) bury(r runtime) error {
 		case errors.Is(err, fs.ErrNotExist):
 		case err != nil:
 			return err
-		case ep.Since.Before(booted):
+		case ep.Boot != bootID():
 			if err := h.rec.Remove(keyEndpoint(r.Name, c)); err != nil {
 				return err
 			}
@@ -96,13 +91,14 @@ func (h *Host) buryPorts(r runtime, alive map[string]bool) error {
 	return nil
 }
 
-func bootTime() (time.Time, error) {
-	var up unix.Timespec
-	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &up); err != nil {
-		return time.Time{}, fmt.Errorf("ask how long the host is up: %w", err)
+// bootID names this boot (random(4)).
+var bootID = sync.OnceValue(func() string {
+	b, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return ""
 	}
-	return time.Now().Add(-time.Duration(up.Nano())), nil
-}
+	return strings.TrimSpace(string(b))
+})
 
 // plugged returns the names of the host's veth ends that endpoints refer to.
 func (h *Host) plugged(all []runtime) (map[string]bool, error) {

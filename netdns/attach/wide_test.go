@@ -354,8 +354,11 @@ func TestRecover(t *testing.T) {
 	// A crash after the records went and before the kernel's objects did.
 	must(t, w.rec.Remove(keyRuntime("lost")))
 	must(t, w.rec.Remove(keyEndpoint("kept", "c-orphan")))
-	old := netdns.Endpoint{Network: "kept", Container: "c-old", Name: "old", Since: time.Unix(1, 0)}
+	old := netdns.Endpoint{Network: "kept", Container: "c-old", Name: "old", Since: time.Now(), Boot: "another"}
 	must(t, w.rec.Write(keyEndpoint("kept", "c-old"), old)) // from another boot
+	kept := w.endpoint("kept", "kept")
+	kept.Since = time.Unix(1, 0) // the clock was put forward since
+	must(t, w.rec.Write(keyEndpoint("kept", "c-kept"), kept))
 	pub := netdns.Publication{HostPort: 8080, ContainerPort: 80, Protocol: "tcp", Container: "c-old", Network: "kept", To: eps[0].IPv4}
 	must(t, w.rec.Write(keyPort("kept", "c-old"), []netdns.Publication{pub}))
 	must(t, netns.In(w.host, func() error { return exec.Command("nft", "flush", "ruleset").Run() }))
