@@ -120,7 +120,11 @@ func (c *checker) names() {
 	}
 }
 
-// cycles finds a circle of services that need each other, by whatever key.
+// maxCycles is how many circles are told of at once.
+const maxCycles = 20
+
+// cycles finds the circles of services that need each other, by whatever key.
+// Each is opened where it was met, so that the next one shows.
 func (c *checker) cycles() {
 	needs := make(map[string][]string, len(c.p.Services)+len(c.p.Jobs))
 	for name, s := range c.p.Services {
@@ -129,11 +133,18 @@ func (c *checker) cycles() {
 	for name, j := range c.p.Jobs {
 		needs[name] = slices.Collect(maps.Keys(j.DependsOn))
 	}
-	_, err := order.Sort(needs)
-	var cycle order.Cycle
-	if !errors.As(err, &cycle) {
-		return
+	for range maxCycles {
+		_, err := order.Sort(needs)
+		var cycle order.Cycle
+		if !errors.As(err, &cycle) {
+			return
+		}
+		c.cycle(cycle)
+		needs[cycle[0]] = slices.DeleteFunc(needs[cycle[0]], func(name string) bool { return name == cycle[1] })
 	}
+}
+
+func (c *checker) cycle(cycle order.Cycle) {
 	s := c.p.Services[cycle[0]]
 	at := "jobs." + cycle[0] + ".depends_on"
 	if s.Name != "" {

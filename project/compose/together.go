@@ -31,7 +31,7 @@ func (l *loaded) together(ctx context.Context, err error) error {
 	defer func() { l.files, l.warns = files, warns }()
 	for range maxRounds {
 		if l.files = l.without(known); l.files == nil {
-			return known
+			return l.sorted(known)
 		}
 		model, err := quietly(l, func() (*types.Project, error) { return l.build(ctx) })
 		if err == nil {
@@ -39,7 +39,7 @@ func (l *loaded) together(ctx context.Context, err error) error {
 		}
 		var more project.Errors
 		if !errors.As(l.explain(err), &more) || !news(more, known) {
-			return known
+			return l.sorted(known)
 		}
 		known = append(known, more...)
 	}
@@ -63,7 +63,11 @@ func (l *loaded) besides(model *types.Project, known project.Errors) project.Err
 	if len(l.o.Services) == 0 {
 		found = append(found, l.envFiles(model)...)
 	}
+	extends := slices.ContainsFunc(known, func(k *project.Error) bool { return strings.Contains(k.Key, ".extends") })
 	return slices.DeleteFunc(found, func(e *project.Error) bool {
+		if extends && strings.Count(e.Key, ".") == 1 {
+			return true // what a whole service lacks may have been in what it extends
+		}
 		return slices.ContainsFunc(known, func(k *project.Error) bool {
 			return k.Key == e.Key || strings.HasPrefix(k.Key, e.Key+".")
 		})
@@ -116,7 +120,7 @@ func (l *loaded) removable(e *project.Error) *yaml.Node {
 	if i < 0 || e.Key == "" || parts[0] == "include" {
 		return nil
 	}
-	if len(parts) == 2 || len(parts) > 2 && (parts[2] == "extends" || parts[2] == "profiles") {
+	if len(parts) == 2 || len(parts) > 2 && parts[2] == "profiles" {
 		return nil
 	}
 	if spec, err := specification(); len(parts) == 1 && (err != nil || spec.props[e.Key] != nil || nearest(e.Key, spec.props) != "") {
