@@ -140,6 +140,9 @@ func (l *loaded) removable(e *project.Error) *yaml.Node {
 func prune(n *yaml.Node, bad map[*yaml.Node]bool) *yaml.Node {
 	out := *n
 	out.Content = nil
+	if n.Kind == yaml.ScalarNode && n.Value == "" && n.ShortTag() == "!!null" {
+		out.Value = "null" // in {key: } nothing would come out as an empty string
+	}
 	for i := 0; i < len(n.Content); i++ {
 		c := n.Content[i]
 		if n.Kind != yaml.MappingNode {

@@ -166,6 +166,34 @@ func (w *warner) extensions(f *source.File, doc *yaml.Node) {
 			}
 		}
 		w.shared(f, name, p.value)
+		w.options(f, name, p.value)
+	}
+}
+
+// mountOptions are what may follow the second colon of a volume's short form.
+var mountOptions = []string{"ro", "rw", "nocopy", "z", "Z", "private", "rprivate", "shared", "rshared", "slave", "rslave", "cached", "delegated", "consistent"}
+
+// options warns of others, which the library leaves out without a word: one
+// that was meant to be ro leaves a mount writable.
+func (w *warner) options(f *source.File, name string, service *yaml.Node) {
+	v := &validator{file: f, plain: w.o.NoInterpolate}
+	for i, item := range list(value(service, "volumes")) {
+		item = resolve(item)
+		text := v.words(item)
+		given := text[strings.LastIndexByte(text, ':')+1:]
+		if strings.Count(text, ":") < 2 || strings.HasPrefix(given, "/") {
+			continue
+		}
+		for _, option := range strings.Split(given, ",") {
+			if option == "" || slices.Contains(mountOptions, option) {
+				continue
+			}
+			note := fmt.Sprintf("%q is not a mount option, and is left out", option)
+			if near := nearestOf(option, mountOptions); near != "" {
+				note += fmt.Sprintf("; did you mean %q?", near)
+			}
+			w.add(f, item, "services."+name+".volumes."+strconv.Itoa(i), note)
+		}
 	}
 }
 
