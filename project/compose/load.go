@@ -49,6 +49,7 @@ type loaded struct {
 	files   []types.ConfigFile
 	tree    *tree
 	model   *types.Project
+	envs    map[string][]string // the files that a service has variables from
 	warns   []project.Warning
 }
 
@@ -216,7 +217,11 @@ func (l *loaded) choose(p *types.Project) (*types.Project, error) {
 // model for each, so that it is asked only where there is something to do.
 func (l *loaded) resolveFiles(p *types.Project) (*types.Project, error) {
 	var variables, labels bool
-	for _, s := range p.Services {
+	l.envs = map[string][]string{}
+	for name, s := range p.Services {
+		for _, f := range s.EnvFiles {
+			l.envs[name] = append(l.envs[name], f.Path)
+		}
 		variables = variables || len(s.EnvFiles) > 0 || len(s.PreStart) > 0
 		labels = labels || len(s.LabelFiles) > 0 || len(s.PreStart) > 0
 		for _, v := range s.Environment {

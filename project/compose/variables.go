@@ -115,7 +115,38 @@ func Origins(ctx context.Context, o Options) ([]Origin, []project.Warning, error
 	if len(doc.Content) > 0 {
 		leaves(doc.Content[0], nil, &l.tree.index, &out)
 	}
+	for i := range out {
+		l.fromEnvFile(&out[i])
+	}
 	return out, l.warnings(), nil
+}
+
+// fromEnvFile finds the line of an env_file for a variable that no compose file
+// names. Of several files that set it the last one's word counts.
+func (l *loaded) fromEnvFile(o *Origin) {
+	parts := strings.SplitN(o.Key, ".environment.", 2)
+	service, ok := strings.CutPrefix(parts[0], "services.")
+	if !ok || len(parts) < 2 {
+		return
+	}
+	if at, found := l.tree.index.Find(o.Key); found && at.Exact {
+		return
+	}
+	for _, path := range slices.Backward(l.envs[service]) {
+		content, err := os.ReadFile(path)
+		if err != nil {
+			continue
+		}
+		for i, line := range strings.Split(string(content), "\n") {
+			name, _, _ := strings.Cut(strings.TrimPrefix(strings.TrimSpace(line), "export "), "=")
+			if strings.TrimSpace(name) == parts[1] {
+				o.Position = project.Position{File: shown(l.at.wd, path), Line: i + 1}
+			}
+		}
+		if o.Position.File == shown(l.at.wd, path) {
+			return
+		}
+	}
 }
 
 func leaves(n *yaml.Node, path []string, index *source.Index, out *[]Origin) {
