@@ -40,6 +40,15 @@ func Known(option string) bool {
 	return false
 }
 
+// The options of an endpoint that davit knows, by Docker's names.
+const (
+	OptInterface = "com.docker.network.endpoint.ifname"  // the interface's name inside the container
+	OptSysctls   = "com.docker.network.endpoint.sysctls" // net.ipv4.conf.IFNAME.KEY=VALUE, and more behind commas
+)
+
+// KnownAtEndpoint says whether an option of an endpoint has an effect.
+func KnownAtEndpoint(option string) bool { return option == OptInterface || option == OptSysctls }
+
 // A Pool is a subnet that addresses are leased from.
 type Pool struct {
 	Subnet  netip.Prefix          `json:"subnet"`
@@ -63,6 +72,7 @@ type Endpoint struct {
 	Interface   string     `json:"interface,omitempty"` // inside the container
 	Host        string     `json:"host,omitempty"`      // the veth's other end
 	Gateway     bool       `json:"gateway,omitempty"`   // the default route goes through here
+	Sysctls     string     `json:"sysctls,omitempty"`   // see OptSysctls
 	Since       time.Time  `json:"since,omitzero"`
 	Boot        string     `json:"boot,omitempty"`        // in which it was attached (random(4)); clocks jump
 	LinkAliases []string   `json:"linkAliases,omitempty"` // NAME:ALIAS, for this container alone

@@ -23,6 +23,18 @@ func (s *session) warnOptions() {
 			}
 		}
 	}
+	told := map[string]bool{}
+	for _, c := range s.desired.Containers {
+		for _, e := range c.Spec.Endpoints {
+			for _, o := range slices.Sorted(maps.Keys(e.DriverOpts)) {
+				where := fmt.Sprintf("services.%s.networks: driver_opts: %s on %s", c.Service, o, e.Network)
+				if !netdns.KnownAtEndpoint(o) && !told[where] {
+					told[where] = true
+					s.say("davit: warning: %s has no effect", where)
+				}
+			}
+		}
+	}
 }
 
 // checkPorts refuses a plan whose containers could not publish their ports,

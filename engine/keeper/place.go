@@ -141,7 +141,10 @@ func poolWith(pools []netdns.Pool, a netip.Addr) netdns.Pool {
 func (c *container) wanted(want engine.EndpointSpec, before []netdns.Endpoint) (ep netdns.Endpoint, err error) {
 	ep = netdns.Endpoint{Network: want.Network, Container: c.id, Project: c.rec.Project, Name: c.name(),
 		Names: c.names(want), LinkLocal: want.LinkLocal, MAC: want.MAC, Interface: want.Interface,
-		LinkAliases: want.LinkAliases}
+		LinkAliases: want.LinkAliases, Sysctls: want.DriverOpts[netdns.OptSysctls]}
+	if ep.Interface == "" {
+		ep.Interface = want.DriverOpts[netdns.OptInterface]
+	}
 	for _, b := range before {
 		if b.Network == want.Network {
 			ep.IPv4, ep.IPv6, ep.MAC, ep.Since = b.IPv4, b.IPv6, b.MAC, b.Since
@@ -164,7 +167,9 @@ func (c *container) wanted(want engine.EndpointSpec, before []netdns.Endpoint) (
 func (c *container) names(want engine.EndpointSpec) []string {
 	names := slices.Clone(want.Aliases)
 	labels := c.rec.Spec.Labels
-	if s := labels["com.docker.compose.service"]; s != "" && labels["com.docker.compose.oneoff"] != "True" {
+	s := labels["com.docker.compose.service"]
+	named := want.ByHand || slices.Contains(want.Aliases, s) // see use_service_name_alias
+	if s != "" && named && labels["com.docker.compose.oneoff"] != "True" {
 		names = append(names, s, s+"."+c.rec.Project)
 	}
 	names = append(names, short(c.id))

@@ -97,7 +97,10 @@ func (h *Host) connect(ns *os.File, r runtime, ep netdns.Endpoint) error {
 	if err != nil {
 		return err
 	}
-	if err := sandbox.Configure(ns, l); err != nil || ep.Host == "" {
+	if err := sandbox.Configure(ns, l); err != nil {
+		return err
+	}
+	if err := tune(ns, ep); err != nil || ep.Host == "" {
 		return err
 	}
 	if err := h.links.Settle(ep.Host, r.Bridge); err != nil || !ep.IPv6.IsValid() {
