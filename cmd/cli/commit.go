@@ -7,6 +7,7 @@ import (
 	"io"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/davit-run/davit/engine/local"
 	"github.com/davit-run/davit/reconcile"
@@ -26,13 +27,16 @@ func newCommit(g *globals) *cobra.Command {
 			return runCommit(c.Context(), g, o, args[0], index)
 		},
 	}
-	f := c.Flags()
+	commitFlags(c.Flags(), &o)
+	c.Flags().IntVar(&index, "index", 0, "index of the container if service has multiple replicas.")
+	return c
+}
+
+func commitFlags(f *pflag.FlagSet, o *local.CommitOptions) {
 	f.StringVarP(&o.Author, "author", "a", "", `Author (e.g., "John Hannibal Smith <hannibal@a-team.com>")`)
 	f.StringArrayVarP(&o.Changes, "change", "c", nil, "Apply Dockerfile instruction to the created image")
-	f.IntVar(&index, "index", 0, "index of the container if service has multiple replicas.")
 	f.StringVarP(&o.Message, "message", "m", "", "Commit message")
 	f.BoolVarP(&o.Pause, "pause", "p", true, "Pause container during commit")
-	return c
 }
 
 // runCommit makes an image of a container, which need not run.
@@ -42,6 +46,10 @@ func runCommit(ctx context.Context, g *globals, o local.CommitOptions, service s
 		return err
 	}
 	defer s.close()
+	return s.commit(ctx, o, a)
+}
+
+func (s *session) commit(ctx context.Context, o local.CommitOptions, a reconcile.ActualContainer) error {
 	if s.dryRun {
 		_, err := fmt.Fprintf(s.out, "commit container %s as %s\n", a.Name, o.Name)
 		return err
@@ -96,6 +104,10 @@ func runExport(ctx context.Context, g *globals, service string, index int, file 
 		return err
 	}
 	defer s.close()
+	return s.export(ctx, a, file)
+}
+
+func (s *session) export(ctx context.Context, a reconcile.ActualContainer, file string) error {
 	if s.dryRun {
 		_, err := fmt.Fprintln(s.out, "export container", a.Name)
 		return err
@@ -121,13 +133,17 @@ func newDiff(g *globals) *cobra.Command {
 				return err
 			}
 			defer s.close()
-			all, err := s.engine.Differences(c.Context(), snapshot(a))
-			for _, d := range all {
-				fmt.Fprintf(g.out, "%c %s\n", d.Kind, d.Path)
-			}
-			return err
+			return s.diff(c.Context(), a)
 		},
 	}
 	c.Flags().IntVar(&index, "index", 0, "index of the container if service has multiple replicas.")
 	return c
+}
+
+func (s *session) diff(ctx context.Context, a reconcile.ActualContainer) error {
+	all, err := s.engine.Differences(ctx, snapshot(a))
+	for _, d := range all {
+		fmt.Fprintf(s.out, "%c %s\n", d.Kind, d.Path)
+	}
+	return err
 }

@@ -30,8 +30,8 @@ func newContainer(g *globals) *cobra.Command {
 		newContainerRun(g, true), newContainerRun(g, false), newContainerLs(g), newContainerRm(g), newContainerLogs(g),
 		newContainerExec(g), newContainerStop(g, false), newContainerStop(g, true), newContainerKill(g), newContainerWait(g), newContainerAttach(g),
 	)
-	inspect := newInspect(g)
-	c.AddCommand(inspect)
+	c.AddCommand(newContainerLooks(g)...)
+	c.AddCommand(newInspect(g))
 	engineVerb := func(use, short string, do func(context.Context, *session, engine.Snapshot) error) {
 		c.AddCommand(&cobra.Command{Use: use + " CONTAINER [CONTAINER...]", Short: short, Args: cobra.MinimumNArgs(1),
 			RunE: func(c *cobra.Command, args []string) error { return eachContainer(c.Context(), g, args, do) }})

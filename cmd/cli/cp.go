@@ -42,16 +42,11 @@ func newCp(g *globals) *cobra.Command {
 
 // runCp copies out of the first container of a service, or into all of them.
 func runCp(ctx context.Context, g *globals, o cpOptions, from, to string) error {
-	source, sourcePath := splitCopy(from)
-	target, targetPath := splitCopy(to)
-	switch {
-	case source != "" && target != "":
-		return errors.New("copying between services is not supported: copy to this host first")
-	case source == "" && target == "":
-		return errors.New("unknown copy direction: write SERVICE:PATH for one of the two")
+	d, err := direction(from, to)
+	if err != nil {
+		return err
 	}
-	service := source + target
-	s, err := g.find(ctx, []string{service})
+	s, err := g.find(ctx, []string{d.container})
 	if err != nil {
 		return err
 	}
@@ -59,22 +54,51 @@ func runCp(ctx context.Context, g *globals, o cpOptions, from, to string) error 
 	if err := s.observeContainers(ctx); err != nil {
 		return err
 	}
-	all, err := s.copied(o, service)
+	all, err := s.copied(o, d.container)
 	if err != nil {
 		return err
 	}
+	return s.copy(ctx, o, all, d)
+}
+
+// A copying is what cp was asked for: from and to are paths, one of them in a
+// container.
+type copying struct {
+	container string // or service
+	from, to  string
+	out       bool // out of the container
+}
+
+func direction(from, to string) (copying, error) {
+	source, sourcePath := splitCopy(from)
+	target, targetPath := splitCopy(to)
+	switch {
+	case source != "" && target != "":
+		return copying{}, errors.New("copying between containers is not supported: copy to this host first")
+	case source == "" && target == "":
+		return copying{}, errors.New("unknown copy direction: write NAME:PATH for one of the two")
+	}
+	return copying{container: source + target, from: sourcePath, to: targetPath, out: source != ""}, nil
+}
+
+// copy copies out of the first of the containers, or into all of them.
+func (s *session) copy(ctx context.Context, o cpOptions, all []reconcile.ActualContainer, d copying) error {
 	if s.dryRun {
+		from, to := d.from, d.container+":"+d.to
+		if d.out {
+			from, to = d.container+":"+d.from, d.to
+		}
 		_, err := fmt.Fprintf(s.out, "copy %s to %s\n", from, to)
 		return err
 	}
-	if source != "" {
-		return s.copyOut(ctx, o, all[0], sourcePath, targetPath)
+	if d.out {
+		return s.copyOut(ctx, o, all[0], d.from, d.to)
 	}
-	if sourcePath == "-" && len(all) > 1 {
-		return fmt.Errorf("%s has %d containers, and standard input is read once: choose one with --index", service, len(all))
+	if d.from == "-" && len(all) > 1 {
+		return fmt.Errorf("%s has %d containers, and standard input is read once: choose one with --index", d.container, len(all))
 	}
 	for _, a := range all {
-		if err := s.copyIn(ctx, o, a, sourcePath, targetPath); err != nil {
+		if err := s.copyIn(ctx, o, a, d.from, d.to); err != nil {
 			return err
 		}
 	}

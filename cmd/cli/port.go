@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/davit-run/davit/engine"
+	"github.com/davit-run/davit/reconcile"
 )
 
 type portOptions struct {
@@ -46,23 +47,28 @@ func runPort(ctx context.Context, g *globals, o portOptions, args []string) erro
 	if err != nil {
 		return err
 	}
-	if len(args) == 1 {
+	return s.ports(a, o, args[1:])
+}
+
+// ports prints where the ports of a container are published, or the one named.
+func (s *session) ports(a reconcile.ActualContainer, o portOptions, args []string) error {
+	if len(args) == 0 {
 		for _, b := range a.State.Ports {
-			fmt.Fprintf(g.out, "%d/%s -> %s\n", b.ContainerPort, b.Protocol, hostPort(b))
+			fmt.Fprintf(s.out, "%d/%s -> %s\n", b.ContainerPort, b.Protocol, hostPort(b))
 		}
 		return nil
 	}
-	text, protocol, ok := strings.Cut(args[1], "/")
+	text, protocol, ok := strings.Cut(args[0], "/")
 	if !ok {
 		protocol = o.protocol
 	}
 	private, err := strconv.ParseUint(text, 10, 16)
 	if err != nil {
-		return fmt.Errorf("port %q: not a port", args[1])
+		return fmt.Errorf("port %q: not a port", args[0])
 	}
 	for _, b := range a.State.Ports {
 		if b.ContainerPort == uint16(private) && b.Protocol == strings.ToLower(protocol) {
-			_, err := fmt.Fprintln(g.out, hostPort(b))
+			_, err := fmt.Fprintln(s.out, hostPort(b))
 			return err
 		}
 	}

@@ -20,7 +20,7 @@ import (
 type statsOptions struct {
 	aggregate, all, allProjects, noStream, noTrunc bool
 	format                                         string
-	services                                       []string
+	services, named                                []string // named: ids of containers of any project; nil: those of services
 }
 
 func newStats(g *globals) *cobra.Command {
@@ -115,8 +115,10 @@ type statsMeter struct {
 func (m *statsMeter) measure(ctx context.Context) (render.Table, error) {
 	t := render.Table{Columns: slices.Clone(render.StatsColumns)}
 	projects := []string{m.session.name}
-	if m.o.allProjects {
+	if m.o.allProjects && m.o.named == nil {
 		t.Columns = append([]render.Column{{Head: "PROJECT", Key: "Project"}}, t.Columns...)
+	}
+	if m.o.allProjects {
 		var err error
 		if projects, err = m.engine.Projects(ctx); err != nil {
 			return t, err
@@ -150,7 +152,7 @@ func (m *statsMeter) project(ctx context.Context, name string) ([]map[string]any
 	n := 0
 	for _, a := range m.containers(m.o.services, true) {
 		st, lives := used[a.ID]
-		if !lives && !m.o.all {
+		if !lives && !m.o.all || !m.asked(a) {
 			continue
 		}
 		u := m.usage(a, st)
@@ -174,6 +176,11 @@ func (m *statsMeter) project(ctx context.Context, name string) ([]map[string]any
 	delete(row, "ID")
 	delete(row, "Container")
 	return []map[string]any{row}, nil
+}
+
+// asked says whether a container is one of those named, if any are.
+func (m *statsMeter) asked(a reconcile.ActualContainer) bool {
+	return len(m.o.named) == 0 || slices.Contains(m.o.named, a.ID)
 }
 
 func (m *statsMeter) usage(a reconcile.ActualContainer, st engine.Stats) render.Usage {

@@ -45,11 +45,8 @@ func runTop(ctx context.Context, g *globals, services []string) error {
 		if !a.Alive() || a.State.PID == 0 {
 			continue
 		}
-		home := cgroupOf(a.State.PID)
-		for _, p := range all {
-			if home != "" && (p.cgroup == home || strings.HasPrefix(p.cgroup, home+"/")) {
-				fmt.Fprintf(w, "%s\t%d\t%s\n", a.Service(), a.Number(), p)
-			}
+		for _, p := range below(all, a) {
+			fmt.Fprintf(w, "%s\t%d\t%s\n", a.Service(), a.Number(), p)
 		}
 	}
 	return w.Flush()
