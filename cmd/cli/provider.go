@@ -19,11 +19,16 @@ import (
 )
 
 // A providerMessage is one line of JSON that a provider says on its output:
-// info, error, debug, or setenv with KEY=value for those that depend on it.
+// info, error, debug, or setenv with KEY=value for those that depend on it;
+// rawsetenv is the same without the service's name before the key.
 type providerMessage struct {
 	Type    string `json:"type"`
 	Message string `json:"message"`
 }
+
+// providerMessages are the types that are understood, as a provider is told in
+// COMPOSE_PROVIDER_MESSAGES (docs/extension.md of docker compose).
+const providerMessages = "error,info,setenv,rawsetenv,debug"
 
 // provide has the providers of the services do their part of up, dependencies
 // first, and hands the variables they set to the services that depend on them.
@@ -39,7 +44,7 @@ func (s *session) provide(ctx context.Context, services []string, noDeps bool) e
 	defer show.Close()
 	for _, name := range names {
 		show.Report(apply.Event{Kind: "Service", Name: name, Word: "Providing"})
-		set, err := s.callProvider(ctx, s.project.Services[name], "up")
+		set, err := s.callProvider(ctx, s.project.Services[name], "up", anyOption)
 		if err != nil {
 			show.Report(apply.Event{Kind: "Service", Name: name, Word: "Error", Done: true, Err: err})
 			return err
@@ -85,10 +90,8 @@ func (s *session) providers(services []string, noDeps bool) []string {
 	return out
 }
 
-// inject gives a provider's variables to the services that depend on it, with
-// the service's name before theirs, as compose's provider protocol has it.
+// inject gives a provider's variables to the services that depend on it.
 func (s *session) inject(provider string, set map[string]string) {
-	prefix := strings.ToUpper(strings.ReplaceAll(provider, "-", "_")) + "_"
 	for i := range s.desired.Containers {
 		c := &s.desired.Containers[i]
 		svc := s.project.Services[c.Service]
@@ -103,8 +106,8 @@ func (s *session) inject(provider string, set map[string]string) {
 			c.Spec.Env = map[string]string{}
 		}
 		for k, v := range set {
-			if _, own := c.Spec.Env[prefix+k]; !own {
-				c.Spec.Env[prefix+k] = v
+			if _, own := c.Spec.Env[k]; !own {
+				c.Spec.Env[k] = v
 			}
 		}
 	}
@@ -130,20 +133,34 @@ func findProvider(kind string) (string, error) {
 	return path, nil
 }
 
-// callProvider runs a provider's verb and returns the variables it set.
-func (s *session) callProvider(ctx context.Context, svc *project.Service, verb string) (map[string]string, error) {
+// providerOf is the program behind a service.
+func (s *session) providerOf(svc *project.Service) (string, error) {
 	program, err := findProvider(svc.Provider.Type)
 	if err != nil {
-		return nil, s.project.Wrong("services."+svc.Name+".provider.type", "install the provider, or correct its name", "%v", err)
+		return "", s.project.Wrong("services."+svc.Name+".provider.type", "install the provider, or correct its name", "%v", err)
+	}
+	return program, nil
+}
+
+// callProvider runs a provider's verb with the options that takes lets through,
+// and returns the variables it set.
+func (s *session) callProvider(ctx context.Context, svc *project.Service, verb string, takes func(option string) bool) (map[string]string, error) {
+	program, err := s.providerOf(svc)
+	if err != nil {
+		return nil, err
 	}
 	args := []string{"compose", "--project-name=" + s.name, verb}
 	for _, k := range slices.Sorted(maps.Keys(svc.Provider.Options)) {
+		if !takes(k) {
+			continue
+		}
 		for _, v := range svc.Provider.Options[k] {
 			args = append(args, "--"+k+"="+v)
 		}
 	}
 	cmd := exec.CommandContext(ctx, program, append(args, svc.Name)...)
 	cmd.Dir, cmd.Stderr = s.project.WorkingDir, s.globals.err
+	cmd.Env = append(os.Environ(), "COMPOSE_PROVIDER_MESSAGES="+providerMessages)
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		return nil, err
@@ -158,9 +175,14 @@ func (s *session) callProvider(ctx context.Context, svc *project.Service, verb s
 	return set, nil
 }
 
-// listen reads what a provider says.
+// anyOption lets all options of a provider through.
+func anyOption(string) bool { return true }
+
+// listen reads what a provider says. A message that is not understood is an
+// error, since the provider counts on it.
 func (s *session) listen(service string, out io.Reader) (set map[string]string, err error) {
 	set = map[string]string{}
+	prefix := strings.ToUpper(strings.ReplaceAll(service, "-", "_")) + "_"
 	lines := bufio.NewScanner(out)
 	lines.Buffer(nil, 1<<20)
 	for lines.Scan() {
@@ -173,12 +195,18 @@ func (s *session) listen(service string, out io.Reader) (set map[string]string, 
 			err = errors.Join(err, errors.New(m.Message))
 		case "info":
 			s.say(" Service %s %s", service, m.Message)
-		case "setenv":
+		case "debug":
+		case "setenv", "rawsetenv":
 			k, v, ok := strings.Cut(m.Message, "=")
 			if !ok {
-				err = errors.Join(err, fmt.Errorf("setenv %q: it must be KEY=value", m.Message))
+				err = errors.Join(err, fmt.Errorf("%s %q: it must be KEY=value", m.Type, m.Message))
+			}
+			if m.Type == "setenv" {
+				k = prefix + k
 			}
 			set[k] = v
+		default:
+			err = errors.Join(err, fmt.Errorf("message of type %q is not understood: %s", m.Type, providerMessages))
 		}
 	}
 	return set, errors.Join(err, lines.Err())
@@ -191,7 +219,47 @@ func (s *session) unprovide(ctx context.Context, services []string, verb string)
 		if s.dryRun {
 			continue
 		}
-		_, err := s.callProvider(ctx, s.project.Services[name], verb)
+		_, err := s.callProvider(ctx, s.project.Services[name], verb, anyOption)
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+// A providerMetadata is what a provider tells of itself: which optional verbs
+// it has, and their options.
+type providerMetadata struct {
+	Stop *struct {
+		Parameters []struct {
+			Name string `json:"name"`
+		} `json:"parameters"`
+	} `json:"stop"`
+}
+
+// pauseProviders has the providers that know stop do so, dependants being
+// stopped. The others, and those that tell nothing of themselves, are left
+// alone, as docker compose does.
+func (s *session) pauseProviders(ctx context.Context, services []string) error {
+	var errs []error
+	for _, name := range slices.Backward(s.providers(services, true)) {
+		svc := s.project.Services[name]
+		program, err := s.providerOf(svc)
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		out, err := exec.CommandContext(ctx, program, "compose", "metadata").Output()
+		var m providerMetadata
+		if err != nil || json.Unmarshal(out, &m) != nil || m.Stop == nil || s.dryRun {
+			continue
+		}
+		_, err = s.callProvider(ctx, svc, "stop", func(option string) bool {
+			for _, p := range m.Stop.Parameters {
+				if p.Name == option {
+					return true
+				}
+			}
+			return false
+		})
 		errs = append(errs, err)
 	}
 	return errors.Join(errs...)

@@ -19,7 +19,10 @@ func runVerb(ctx context.Context, g *globals, verb string, o reconcile.Options, 
 		return err
 	}
 	defer s.close()
-	return s.apply(ctx, verb, plan(s.desired, s.actual, o))
+	if err := s.apply(ctx, verb, plan(s.desired, s.actual, o)); err != nil || verb != "stop" {
+		return err
+	}
+	return s.pauseProviders(ctx, o.Services)
 }
 
 func newStop(g *globals) *cobra.Command {
@@ -82,6 +85,9 @@ func runStart(ctx context.Context, g *globals, services []string, wait bool, tim
 		}
 	}
 	for _, name := range wanted {
+		if s.project != nil && s.project.Services[name] != nil && s.project.Services[name].Provider != nil {
+			continue // start begins containers, and has nothing to ask of providers
+		}
 		if len(s.containers([]string{name}, false)) == 0 {
 			return fmt.Errorf("service %q has no container to start", name)
 		}
