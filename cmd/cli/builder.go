@@ -73,6 +73,7 @@ func runBuilderPrune(ctx context.Context, g *globals, o builderPruneOptions) err
 	if ok, err := s.agreed(ctx, o.force, "This will remove all "+kind+"."); err != nil || !ok {
 		return err
 	}
+	s.patiently()
 	freed, err := s.engine.PruneBuilds(ctx, p)
 	if err != nil {
 		return err

@@ -324,13 +324,26 @@ func runImageRm(ctx context.Context, g *globals, force bool, refs []string) erro
 	return errors.Join(err, g.collect(ctx))
 }
 
-// collect removes the layers that nothing refers to any more.
+// collect takes the layers that nothing refers to any more, unless a build,
+// pull or up is at work: a removed name is not worth waiting for those, and the
+// next prune takes the layers.
 func (g *globals) collect(ctx context.Context) error {
 	s, err := g.open()
 	if err != nil {
 		return err
 	}
 	defer s.close()
-	_, err = s.engine.Collect(ctx, false)
+	soon, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	_, err = s.engine.Collect(soon, false)
+	if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
+		g.say("davit: the layers stay for now: a build, pull or up is at work (later: davit image prune)")
+		return nil
+	}
 	return err
+}
+
+// patiently has a collection say so when it has to wait for others.
+func (s *session) patiently() {
+	s.engine.ImageStore().Layers().Waiting = func() { s.say("davit: waiting for a build, pull or up that is at work") }
 }

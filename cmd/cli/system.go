@@ -44,6 +44,7 @@ func runSystemFsck(ctx context.Context, g *globals, repair bool) error {
 		return err
 	}
 	defer s.close()
+	s.patiently()
 	found, err := s.engine.Check(ctx, repair)
 	left := 0
 	for _, f := range found {
@@ -241,6 +242,7 @@ func (s *session) pruneImages(ctx context.Context, o pruneOptions) (lines []stri
 			return nil, 0, fmt.Errorf("filter %q: use one of dangling, label, until", f)
 		}
 	}
+	s.patiently()
 	removed, f, err := s.engine.PruneImages(ctx, p)
 	for _, r := range removed {
 		for _, n := range r.Untagged {

@@ -5,9 +5,13 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/davit-run/davit/engine/store"
 )
+
+// noticeable is how long somebody waits before they wonder.
+const noticeable = 2 * time.Second
 
 // Hold keeps the collector away until the lock is released or the process
 // dies. Whoever makes layers, or relies on layers that no record refers to
@@ -36,6 +40,9 @@ func (s *Store) tidy() {
 // Exclude waits until nobody holds the content, and keeps everybody from
 // holding it until released: for whoever deletes what nothing refers to.
 func (s *Store) Exclude(ctx context.Context) (*store.Lock, error) {
+	if s.Waiting != nil {
+		defer time.AfterFunc(noticeable, s.Waiting).Stop()
+	}
 	return store.Acquire(ctx, s.layout.Lock("content"))
 }
 

@@ -25,6 +25,9 @@ type Store struct {
 	layout store.Layout
 	// Limits apply to every layer that is unpacked.
 	Limits Limits
+	// Waiting, unless nil, is called when Exclude has been waiting for a while
+	// for those who hold the content.
+	Waiting func()
 }
 
 // Open returns the layers of a layout. Nothing is made before it is needed.

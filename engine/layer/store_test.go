@@ -207,3 +207,19 @@ func must(t *testing.T, err error) {
 		t.Fatal(err)
 	}
 }
+
+// TestExcludeSaysThatItWaits: whoever waits for a holder is told, and goes on
+// when that is done.
+func TestExcludeSaysThatItWaits(t *testing.T) {
+	s := testStore(t)
+	hold, err := s.Hold(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Waiting = hold.Release
+	lock, err := s.Exclude(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	lock.Release()
+}
