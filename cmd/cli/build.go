@@ -22,6 +22,7 @@ type buildOptions struct {
 	progress            string
 	ssh                 string
 	check, push         bool
+	platforms           bool // all that a service lists, not just the one that runs here
 }
 
 func newBuild(g *globals) *cobra.Command {
@@ -77,6 +78,10 @@ func runBuild(ctx context.Context, g *globals, o buildOptions, services []string
 	if o.progress != "" && !o.quiet {
 		s.progress = o.progress
 	}
+	if o.quiet {
+		s.progress = render.Quiet
+	}
+	o.platforms = true
 	s.host.build = o
 	var steps []reconcile.Step
 	for _, i := range s.desired.Images {

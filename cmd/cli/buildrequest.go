@@ -10,7 +10,6 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
-	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -137,6 +136,15 @@ func (h *host) buildOnce(ctx context.Context, name, ref string) error {
 		return err
 	}
 	names := append([]string{ref}, svc.Build.Tags...)
+	if err := h.buildShared(ctx, r, names); err != nil || !h.build.platforms {
+		return err
+	}
+	return h.buildOthers(ctx, svc, r, names)
+}
+
+// buildShared builds an image, or tags the one that another service with the
+// same inputs has built.
+func (h *host) buildShared(ctx context.Context, r build.Request, names []string) error {
 	res := h.built.inputs(r)
 	var tagged bool
 	res.once.Do(func() {
@@ -219,7 +227,7 @@ func (h *host) request(svc *project.Service) (build.Request, error) {
 	b := svc.Build
 	r := build.Request{
 		Context: b.Context, Dockerfile: b.Dockerfile, Inline: b.DockerfileInline, Contexts: map[string]string{},
-		Args: map[string]string{}, Labels: map[string]string{}, Target: b.Target, Platform: svc.Platform,
+		Args: map[string]string{}, Labels: map[string]string{}, Target: b.Target, Platform: buildPlatform(svc),
 		NoCache: b.NoCache || h.build.noCache, NoCacheFor: b.NoCacheFilter, Pull: b.Pull || h.build.pull,
 		Network: b.Network, ShmSize: b.ShmSize, Secrets: map[string]build.SecretSource{}, SSH: map[string]string{},
 		Insecure: b.Privileged || slices.Contains(b.Entitlements, "security.insecure"),
@@ -251,33 +259,10 @@ func (h *host) request(svc *project.Service) (build.Request, error) {
 		id, path, _ := strings.Cut(h.build.ssh, "=")
 		r.SSH[id] = agent(path)
 	}
-	if err := h.buildPlatform(svc, &r); err != nil {
-		return r, err
-	}
 	if err := h.caches(svc, &r); err != nil {
 		return r, err
 	}
 	return r, h.buildSecrets(b, r.Secrets)
-}
-
-// buildPlatform chooses the one platform that is built.
-func (h *host) buildPlatform(svc *project.Service, r *build.Request) error {
-	all := svc.Build.Platforms
-	if len(all) == 0 {
-		return nil
-	}
-	if r.Platform == "" {
-		r.Platform = all[0]
-		if own := hostPlatform(); slices.Contains(all, own) {
-			r.Platform = own
-		}
-	} else if !slices.Contains(all, r.Platform) {
-		return fmt.Errorf("services.%s.build.platforms: the service's platform %s is not one of %s", svc.Name, r.Platform, strings.Join(all, ", "))
-	}
-	if len(all) > 1 {
-		h.buildWarning(svc, "platforms", r.Platform+" is built: an image here holds one platform")
-	}
-	return nil
 }
 
 // caches reads cache_from and cache_to; kinds that only other builders have are
@@ -306,9 +291,6 @@ func (h *host) caches(svc *project.Service, r *build.Request) error {
 func (h *host) buildWarning(svc *project.Service, key, text string) {
 	h.session.warn("services."+svc.Name+".build."+key, text)
 }
-
-// hostPlatform is this machine's own.
-func hostPlatform() string { return "linux/" + runtime.GOARCH }
 
 func (h *host) buildArgs(b *project.Build, into map[string]string) {
 	for name, value := range b.Args {

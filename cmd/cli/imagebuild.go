@@ -170,6 +170,9 @@ func (o imageBuildOptions) request() (build.Request, error) {
 		NoCacheFor: o.noCacheFilter, ExtraHosts: o.hosts, Contexts: map[string]string{}, Args: map[string]string{},
 		Labels: map[string]string{}, Secrets: map[string]build.SecretSource{}, SSH: map[string]string{},
 	}
+	if strings.Contains(o.platform, ",") {
+		return r, fmt.Errorf("--platform %q: an image here holds one platform; build them one by one", o.platform)
+	}
 	proxyArgs(r.Args)
 	for _, a := range o.args {
 		addArg(r.Args, a, nil)

@@ -166,9 +166,21 @@ func runnable(p *pb.Platform) error {
 		name = p.Architecture
 	}
 	b, err := os.ReadFile("/proc/sys/fs/binfmt_misc/qemu-" + name)
-	if err == nil && strings.Contains(string(b), "enabled") && strings.Contains(string(b), "F") {
+	if err == nil && interprets(string(b)) {
 		return nil
 	}
 	return fmt.Errorf("this machine (%s) cannot run commands for %s; register qemu-user with binfmt_misc (package qemu-user-static), or build for linux/%s",
 		runtime.GOARCH, FormatPlatform(p), runtime.GOARCH)
+}
+
+// interprets reads an entry of binfmt_misc: it has to be enabled, and opened
+// when it was registered (flag F), since a container has no such program.
+func interprets(entry string) bool {
+	enabled, fixed := false, false
+	for line := range strings.Lines(entry) {
+		flags, ok := strings.CutPrefix(strings.TrimSpace(line), "flags: ")
+		enabled = enabled || strings.TrimSpace(line) == "enabled"
+		fixed = fixed || ok && strings.Contains(flags, "F")
+	}
+	return enabled && fixed
 }
