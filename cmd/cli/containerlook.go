@@ -87,7 +87,7 @@ func runContainerCp(ctx context.Context, g *globals, o cpOptions, from, to strin
 		return err
 	}
 	defer s.close()
-	return s.copy(ctx, o, []reconcile.ActualContainer{a}, d)
+	return s.copyFiles(ctx, o, []reconcile.ActualContainer{a}, d)
 }
 
 func newContainerDiff(g *globals) *cobra.Command {

@@ -58,7 +58,7 @@ func runCp(ctx context.Context, g *globals, o cpOptions, from, to string) error 
 	if err != nil {
 		return err
 	}
-	return s.copy(ctx, o, all, d)
+	return s.copyFiles(ctx, o, all, d)
 }
 
 // A copying is what cp was asked for: from and to are paths, one of them in a
@@ -81,8 +81,8 @@ func direction(from, to string) (copying, error) {
 	return copying{container: source + target, from: sourcePath, to: targetPath, out: source != ""}, nil
 }
 
-// copy copies out of the first of the containers, or into all of them.
-func (s *session) copy(ctx context.Context, o cpOptions, all []reconcile.ActualContainer, d copying) error {
+// copyFiles copies out of the first of the containers, or into all of them.
+func (s *session) copyFiles(ctx context.Context, o cpOptions, all []reconcile.ActualContainer, d copying) error {
 	if s.dryRun {
 		from, to := d.from, d.container+":"+d.to
 		if d.out {
