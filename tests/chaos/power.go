@@ -18,7 +18,7 @@ func NewDiskWorld(project, dir string, size int64, options ...string) (*World, e
 	if err := kernel.Isolate(); err != nil {
 		return nil, err
 	}
-	w := &World{Project: fmt.Sprintf("%s-%d", project, os.Getpid()), Dir: dir, bin: bin}
+	w := &World{Project: fmt.Sprintf("%s-%d", project, os.Getpid()), Dir: dir, Patience: patience, bin: bin}
 	if err := w.Compose(Reference); err != nil {
 		return nil, err
 	}

@@ -56,6 +56,9 @@ volumes: {data: {}}
 type World struct {
 	Root, Dir, Project string
 
+	// Patience is how long one command may take before it counts as hanging.
+	Patience time.Duration
+
 	bin    string
 	disk   *Disk // nil: the root lies on the host's own
 	before residue.Snapshot
@@ -73,7 +76,7 @@ func NewWorld(project, dir string) (*World, error) {
 		return nil, err
 	}
 	// Cgroups have no root: a run of these tests beside this one has other names.
-	w := &World{Project: fmt.Sprintf("%s-%d", project, os.Getpid()), Dir: dir, bin: bin}
+	w := &World{Project: fmt.Sprintf("%s-%d", project, os.Getpid()), Dir: dir, Patience: patience, bin: bin}
 	if err := w.Compose(Reference); err != nil {
 		return nil, err
 	}
@@ -152,7 +155,7 @@ func (w *World) place() residue.Place {
 	return residue.Place{Root: w.Root, Projects: []string{w.Project}}
 }
 
-// patience is how long one command may take before it counts as hanging.
+// patience is that of a new world.
 const patience = 40 * time.Second
 
 // ErrHangs means that a command did not end.
@@ -177,7 +180,7 @@ func (w *World) Davit(args ...string) (string, error) { return w.later(args...)(
 // later starts a command from this goroutine's namespaces and returns what
 // waits for it.
 func (w *World) later(args ...string) func() (string, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), w.Patience)
 	cmd := w.command(ctx, args...)
 	out := new(bytes.Buffer)
 	cmd.Stdout, cmd.Stderr = out, out
