@@ -15,7 +15,7 @@ import (
 // TestFullDisk fills the disk under a running project, then kills its keeper
 // and a container: what runs goes on, the restart policy is followed, and down
 // works on the full disk. With room again, the next up does.
-func TestFullDisk(t *testing.T) {
+func TestKeeperOnAFullDisk(t *testing.T) {
 	for name, c := range map[string]struct {
 		inodes  bool
 		options []string
