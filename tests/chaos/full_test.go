@@ -12,7 +12,7 @@ import (
 	"github.com/davit-run/davit/tests/kernel"
 )
 
-// TestFullDisk fills the disk under a running project, then kills its keeper
+// TestKeeperOnAFullDisk fills the disk under a running project, then kills its keeper
 // and a container: what runs goes on, the restart policy is followed, and down
 // works on the full disk. With room again, the next up does.
 func TestKeeperOnAFullDisk(t *testing.T) {

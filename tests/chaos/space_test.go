@@ -222,7 +222,7 @@ func (w *fullWorld) cleared() {
 	}
 }
 
-// TestDiskFull lets the disk run out of space or inodes at 60 points of a pull
+// TestPullAndBuildOnAFullDisk lets the disk run out of space or inodes at 60 points of a pull
 // and a build: the error says so, what runs runs on, and once there is space
 // the same command succeeds and nothing is left of the failed one.
 func TestPullAndBuildOnAFullDisk(t *testing.T) {
