@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -263,5 +264,43 @@ func TestFollowerSeesEachLineOnceThroughRotation(t *testing.T) {
 	r.Finish()
 	if l, err := r.Next(ctx); err != io.EOF {
 		t.Fatalf("after the end: %q, %v", l.Text, err)
+	}
+}
+
+// A piece of a line that was shown already is ended where rotation took the rest
+// of it before it could be read: what comes next is a line of its own.
+func TestPieceWhoseRestWasDroppedIsEnded(t *testing.T) {
+	dir := t.TempDir()
+	w := wr(t, dir, Options{MaxSize: 4 << 10, MaxFiles: 2})
+	put := func(text string) { putChunk(t, w, 0, []byte(text), len(text)) }
+	block := strings.Repeat(strings.Repeat("x", 99)+"\n", 50)
+	put(block + "half a li") // the generation is full: what follows goes into the next
+	r, err := Open(dir, ReadOptions{Tail: -1, Follow: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	next := func() string {
+		l, err := r.Next(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return shown(l)
+	}
+	for got := ""; got != "stdout half a li|"; {
+		got = next()
+	}
+	put("ne\n")
+	for range 20 {
+		put(block)
+	}
+	put("the end\n")
+	r.Finish()
+	equal(t, []string{next()}, "stdout ")
+	if got := next(); !strings.HasPrefix(got, "notice ") || !strings.Contains(got, "dropped by rotation before") {
+		t.Fatalf("after the piece comes %q", got)
+	}
+	if got := next(); got != "stdout "+strings.Repeat("x", 99) {
+		t.Fatalf("after the notice comes %q", got)
 	}
 }

@@ -355,10 +355,11 @@ func (r *Reader) tellLost(at, n int64) {
 	r.say(at, fmt.Sprintf("%d bytes were dropped by rotation before they could be read", max(0, n)))
 }
 
-// endPiece hands out what is left of a line whose end will never come.
+// endPiece hands out what is left of a line whose end will never come; nothing,
+// as a line, where its beginning is out already: what comes next is another line.
 func (r *Reader) endPiece(s int) {
 	w := &r.wins[s]
-	if text := w.rest(w.off); len(text) > 0 && r.skip == 0 {
+	if text := w.rest(w.off); (len(text) > 0 || w.piece) && r.skip == 0 {
 		r.said = append(r.said, r.lineOf(s, slices.Clone(text), false))
 	}
 	w.buf, w.start, w.scan, w.piece, w.torn = w.buf[:0], 0, 0, false, false
@@ -390,7 +391,7 @@ func (r *Reader) atEnd() (found bool) {
 func (r *Reader) tail(s int) bool {
 	w := &r.wins[s]
 	text := w.rest(r.pos[s])
-	if len(text) == 0 {
+	if len(text) == 0 || !r.o.Since.IsZero() && r.rec.time < r.o.Since.UnixNano() {
 		return false
 	}
 	if r.skipTails > 0 {
