@@ -122,10 +122,19 @@ func (b buildImages) find(ref string) (engine.Image, error) {
 	return img, err
 }
 
-// suits says whether an image is for a platform such as linux/arm64/v8; the
-// empty one is whatever is here.
+// machines are other names of architectures, as uname(1) has them.
+var machines = map[string]string{"x86_64": "amd64", "x86-64": "amd64", "aarch64": "arm64"}
+
+// suits says whether an image is for a platform such as linux/arm64/v8, or
+// arm64 alone; the empty one is whatever is here.
 func suits(img engine.Image, platform string) bool {
-	want := strings.Split(platform, "/")
+	want := strings.Split(strings.ToLower(platform), "/")
+	if len(want) == 1 && want[0] != "linux" {
+		want = []string{"linux", want[0]}
+	}
+	if name, ok := machines[want[min(1, len(want)-1)]]; ok {
+		want[1] = name
+	}
 	have := []string{img.OS, img.Arch, img.Variant}
 	for i, w := range want {
 		if i < len(have) && w != "" && have[i] != "" && w != have[i] {

@@ -47,6 +47,10 @@ func (e *Engine) CreateContainer(ctx context.Context, d Draft) (id string, err e
 	if err != nil {
 		return "", err
 	}
+	if p := d.Spec.Platform; p != "" && !suits(img, p) {
+		return "", fmt.Errorf("image %s on this host is for %s/%s, not for platform %s; get that one with davit pull, or change platform",
+			d.Spec.Image, img.OS, img.Arch, p)
+	}
 	if err := e.nameFree(ctx, d); err != nil {
 		return "", err
 	}
