@@ -5,11 +5,9 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
-	"strings"
 	"syscall"
 	"time"
 
-	"github.com/davit-run/davit/cmd/render"
 	"github.com/davit-run/davit/engine"
 	"github.com/davit-run/davit/logs/journal"
 	"github.com/davit-run/davit/reconcile"
@@ -35,6 +33,8 @@ type attachment struct {
 	decided  bool // status is final
 	failure  error
 	lookout  *lookout // nil: files are not watched
+	prompt   *prompt  // nil: nothing is being asked
+	keyed    bool     // keys are heard
 }
 
 // news is something that happened: a plan's event or its end, a container's
@@ -58,6 +58,7 @@ func (s *session) upAttached(ctx context.Context, o upOptions, services []string
 		sources: map[string]*source{}, waiting: map[string]string{}, news: make(chan news, 64),
 	}
 	a.choose()
+	a.stream.hold() // until the plan's progress is out of the way
 	printed := make(chan error, 1)
 	go func() { printed <- a.stream.copy(context.WithoutCancel(ctx)) }()
 	err := a.run(ctx, steps)
@@ -85,11 +86,13 @@ func (a *attachment) choose() {
 func (a *attachment) run(ctx context.Context, steps []reconcile.Step) error {
 	inner, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
+	typed, restore := a.keys(a.o.menu)
+	defer restore()
+	defer a.dismiss()
+	a.keyed = typed != nil
 	go a.watch(inner)
 	go a.carryOut(ctx, steps)
 	defer a.endLookout()
-	typed, restore := a.keys(a.o.menu)
-	defer restore()
 	done := ctx.Done()
 	for !a.applied || len(a.waiting) > 0 || a.stops == 1 {
 		select {
@@ -99,6 +102,7 @@ func (a *attachment) run(ctx context.Context, steps []reconcile.Step) error {
 			a.typed(inner, key)
 		case <-done:
 			done = nil
+			a.dismiss()
 			a.say("Gracefully Stopping... press Ctrl+C again to force")
 			a.failure = ctx.Err()
 			a.stop(inner)
@@ -120,68 +124,6 @@ func (a *attachment) run(ctx context.Context, steps []reconcile.Step) error {
 		return exit{code: a.status}
 	}
 	return nil
-}
-
-// carryOut runs the plan. On a terminal its progress gives way to the
-// containers' output when the first of them starts.
-func (a *attachment) carryOut(ctx context.Context, steps []reconcile.Step) {
-	show, err := a.progressFor("up")
-	if err != nil {
-		a.news <- news{applied: true, err: err}
-		return
-	}
-	attached := false
-	drawn := isTerminal(a.globals.status) || a.progress == render.TTY // and so in the way of the output
-	attach := func() {
-		if !attached {
-			attached = true
-			if drawn {
-				show.Close()
-			}
-			fmt.Fprintf(a.globals.out, "Attaching to %s\n", strings.Join(a.names(), ", "))
-		}
-	}
-	plan := ready(a.o.plan(a.services))
-	for _, c := range reconcile.Unchanged(a.desired, a.actual, plan) {
-		show.Report(running(c.Name))
-	}
-	if len(steps) == 0 {
-		attach()
-	}
-	for _, c := range reconcile.Unchanged(a.desired, a.actual, plan) {
-		e := event(c.Name, "Started", true, nil)
-		e.ID = c.ID
-		a.news <- news{event: &e}
-	}
-	err = a.session.run(ctx, steps, func(e apply.Event) {
-		if e.Word == "Starting" {
-			attach()
-		}
-		switch {
-		case !attached || !drawn:
-			show.Report(e)
-		case e.Err != nil:
-			a.tell(e)
-		}
-		a.news <- news{event: &e}
-	})
-	attach()
-	if !drawn {
-		show.Close()
-	}
-	a.release()
-	a.news <- news{applied: true, err: err}
-}
-
-// names are those of the containers whose output is shown.
-func (a *attachment) names() []string {
-	var out []string
-	for _, c := range a.desired.Containers {
-		if a.shown[c.Name] {
-			out = append(out, a.label(c.Name))
-		}
-	}
-	return out
 }
 
 // watch sends news of containers that others start.

@@ -6,15 +6,15 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
-)
 
-const keyHelp = "Keys: w watch on and off, d detach, h help, Ctrl-C stop"
+	"github.com/davit-run/davit/cmd/render"
+)
 
 // keys passes on what is typed at the terminal, key by key and without echo,
 // until restore is called. Without a terminal in front nothing is ever typed.
 func (g *globals) keys(menu bool) (typed <-chan byte, restore func()) {
 	none := func() {}
-	if !menu || !isTerminal(g.in) || !isTerminal(g.out) || !foremost(g.in) {
+	if !menu || render.InCI() || !isTerminal(g.in) || !isTerminal(g.out) || !foremost(g.in) {
 		return nil, none
 	}
 	was, err := unix.IoctlGetTermios(int(g.in.Fd()), unix.TCGETS)

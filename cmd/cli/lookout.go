@@ -54,24 +54,6 @@ func (a *attachment) endLookout() bool {
 	return true
 }
 
-// typed acts on a key.
-func (a *attachment) typed(ctx context.Context, key byte) {
-	switch key {
-	case 'w':
-		switch {
-		case !a.applied || a.stopping:
-		case a.endLookout():
-			a.say("Watch disabled")
-		default:
-			a.lookOut(ctx)
-		}
-	case 'd':
-		a.detach(ctx)
-	case 'h', '?':
-		a.say("%s", keyHelp)
-	}
-}
-
 // detach leaves the containers running; what is watched is watched on, by a
 // process of its own.
 func (a *attachment) detach(ctx context.Context) {

@@ -222,6 +222,19 @@ func (s *session) release() {
 	s.unlock = func() {}
 }
 
+// locked does something as the only command that changes the project, and knows
+// how it is.
+func (s *session) locked(ctx context.Context, do func() error) error {
+	if err := s.lock(ctx); err != nil {
+		return err
+	}
+	defer s.release()
+	if err := s.observe(ctx); err != nil {
+		return err
+	}
+	return do()
+}
+
 // observe looks at what the host has for the project.
 func (s *session) observe(ctx context.Context) error {
 	all, err := s.engine.Containers(ctx, s.name)

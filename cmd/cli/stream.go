@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/davit-run/davit/engine"
@@ -26,7 +27,48 @@ type stream struct {
 	session  *session
 	mux      *mux.Mux
 	out, err *console.Printer // the same one where both go to the same place
+
+	held   sync.Mutex // while something else has the terminal
+	filter atomic.Pointer[filter]
 }
+
+// A filter is what a person wants to see of a stream.
+type filter struct {
+	text   string            // as it was asked for
+	labels map[string]string // nil: lines with the text; else text is a service, and these have one each
+}
+
+// newFilter reads what was typed: the name of a service, which the labels of
+// lines have, or text.
+func newFilter(text string, labels map[string]string) *filter {
+	if text == "" {
+		return nil
+	}
+	f := &filter{text: text}
+	for _, service := range labels {
+		if service == text {
+			f.labels = labels
+		}
+	}
+	return f
+}
+
+// shows says whether a line passes.
+func (f *filter) shows(l logs.Line) bool {
+	switch {
+	case f == nil:
+		return true
+	case f.labels != nil:
+		return f.labels[l.Source] == f.text
+	}
+	return l.Stream == logs.Notice || strings.Contains(strings.ToLower(string(l.Text)), strings.ToLower(f.text))
+}
+
+// hold keeps lines back until release.
+func (st *stream) hold() { st.held.Lock() }
+
+// release lets lines through again.
+func (st *stream) release() { st.held.Unlock() }
 
 // A look is how a stream's lines look.
 type look struct {
@@ -111,10 +153,20 @@ func (st *stream) copy(ctx context.Context) error {
 		if l.Stream == logs.Stderr {
 			to = st.err
 		}
-		if err := to.Print(l); err != nil {
+		if err := st.print(to, l); err != nil {
 			return err
 		}
 	}
+}
+
+// print prints a line that passes the filter, once the terminal is free.
+func (st *stream) print(to *console.Printer, l logs.Line) error {
+	st.held.Lock()
+	defer st.held.Unlock()
+	if !st.filter.Load().shows(l) {
+		return nil
+	}
+	return to.Print(l)
 }
 
 func (st *stream) close() error {

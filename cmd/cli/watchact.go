@@ -62,18 +62,6 @@ func (w *watching) into(c engine.Snapshot, files []watch.File, compare bool) err
 	return m.Apply(list, compare)
 }
 
-// locked does something as the only command that changes the project.
-func (w *watching) locked(ctx context.Context, do func() error) error {
-	if err := w.lock(ctx); err != nil {
-		return err
-	}
-	defer w.release()
-	if err := w.observe(ctx); err != nil {
-		return err
-	}
-	return do()
-}
-
 // restart stops and starts a service's containers.
 func (w *watching) restart(ctx context.Context, service string) error {
 	return w.locked(ctx, func() error {

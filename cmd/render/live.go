@@ -31,7 +31,7 @@ type live struct {
 	mu    sync.Mutex
 	rows  []*row
 	index map[string]*row
-	drawn int // lines on the screen that are ours
+	drawn []int // columns of the lines on the screen that are ours
 	turn  int
 }
 
@@ -43,12 +43,21 @@ type row struct {
 	detail      string // how far it is
 }
 
-// text is the object and what is done to it.
-func (r *row) text() string {
-	if r.finished || r.detail == "" {
-		return r.label + " " + r.word
+// text is the object and what is done to it, in at most so many columns: how far
+// it is goes first, then what kind of object it is, then its name's beginning.
+func (r *row) text(columns int) string {
+	text := r.label + " " + r.word
+	if !r.finished && r.detail != "" && runewidth.StringWidth(text+" "+r.detail) <= columns {
+		return text + " " + r.detail
 	}
-	return r.label + " " + r.word + " " + r.detail
+	if runewidth.StringWidth(text) <= columns {
+		return text
+	}
+	_, text, _ = strings.Cut(text, " ")
+	if over := runewidth.StringWidth(text) - columns; over > 0 {
+		text = runewidth.TruncateLeft(text, over+1, "…")
+	}
+	return text
 }
 
 func newLive(verb string, out *os.File, colour bool) *live {
@@ -105,27 +114,46 @@ func (l *live) draw(last bool) {
 		return
 	}
 	l.turn++
-	width, height, err := term.GetSize(int(l.out.Fd()))
-	if err != nil || width < 20 {
-		width, height = 80, 24
-	}
+	width, height := l.size()
 	rows := l.rows
 	if !last {
 		rows = fit(rows, height-2)
 	}
 	var b bytes.Buffer
-	if l.drawn > 0 {
-		fmt.Fprintf(&b, "\x1b[%dA", l.drawn)
+	if up := l.above(width); up > 0 {
+		fmt.Fprintf(&b, "\x1b[%dA", up)
 	}
-	l.line(&b, fmt.Sprintf("[+] %s %d/%d", l.verb, l.finished(), len(l.rows)), "")
-	label := l.widest(rows)
+	l.drawn = l.drawn[:0]
+	l.line(&b, runewidth.Truncate(fmt.Sprintf("[+] %s %d/%d", l.verb, l.finished(), len(l.rows)), width-1, "…"), "")
+	columns := max(width-1-rest, 1)
+	label := l.widest(rows, columns)
 	now := time.Now()
 	for _, r := range rows {
-		l.row(&b, r, label, width, now)
+		l.row(&b, r.text(columns), r, label, now, last)
 	}
 	b.WriteString("\x1b[J")
-	l.drawn = len(rows) + 1
 	_, _ = l.out.Write(b.Bytes())
+}
+
+// rest is what a row has beside its text: the mark before it and the time.
+const rest = 3 + 8
+
+func (l *live) size() (width, height int) {
+	width, height, err := term.GetSize(int(l.out.Fd()))
+	if err != nil || width == 0 || height == 0 { // nobody has said
+		return 80, 24
+	}
+	return max(width, rest+2), height
+}
+
+// above is how many lines of the screen have our last frame: one each, or more
+// where the terminal has become narrower and wraps them.
+func (l *live) above(width int) int {
+	n := 0
+	for _, columns := range l.drawn {
+		n += max(1, (columns+width-1)/width)
+	}
+	return n
 }
 
 // fit drops finished rows from the top until at most n are left.
@@ -156,15 +184,15 @@ func (l *live) finished() int {
 	return n
 }
 
-func (l *live) widest(rows []*row) int {
+func (l *live) widest(rows []*row, columns int) int {
 	n := 0
 	for _, r := range rows {
-		n = max(n, runewidth.StringWidth(r.text()))
+		n = max(n, runewidth.StringWidth(r.text(columns)))
 	}
 	return n
 }
 
-func (l *live) row(b *bytes.Buffer, r *row, label, width int, now time.Time) {
+func (l *live) row(b *bytes.Buffer, text string, r *row, label int, now time.Time, last bool) {
 	mark, colour := spinner[l.turn%len(spinner)], "36"
 	end := now
 	switch {
@@ -172,14 +200,15 @@ func (l *live) row(b *bytes.Buffer, r *row, label, width int, now time.Time) {
 		mark, colour, end = "✘", "31", r.done
 	case r.finished:
 		mark, colour, end = "✔", "32", r.done
+	case last:
+		mark = "…" // it goes on, and nothing turns here any more
 	}
-	text := r.text()
 	text += strings.Repeat(" ", max(0, label-runewidth.StringWidth(text)))
-	text = fmt.Sprintf(" %s %s %6.1fs", mark, text, max(0, end.Sub(r.begun).Seconds()))
-	l.line(b, runewidth.Truncate(text, width-1, "…"), colour)
+	l.line(b, fmt.Sprintf(" %s %s %6.1fs", mark, text, max(0, end.Sub(r.begun).Seconds())), colour)
 }
 
 func (l *live) line(b *bytes.Buffer, text, colour string) {
+	l.drawn = append(l.drawn, runewidth.StringWidth(text))
 	if colour != "" && l.colour {
 		text = "\x1b[" + colour + "m" + text + "\x1b[0m"
 	}

@@ -34,15 +34,11 @@ const (
 // terminal. Colour says whether ANSI colours may be used. A mode nobody knows
 // is an error.
 func NewProgress(mode, verb string, out *os.File, colour bool) (Progress, error) {
-	switch mode {
-	case "", Auto:
-		if term.IsTerminal(int(out.Fd())) {
-			return newLive(verb, out, colour), nil
-		}
-		return newPlain(verb, out), nil
-	case TTY:
+	if Draws(mode, out) {
 		return newLive(verb, out, colour), nil
-	case Plain:
+	}
+	switch mode {
+	case "", Auto, Plain:
 		return newPlain(verb, out), nil
 	case JSON:
 		return lines{json.NewEncoder(out)}, nil
@@ -50,6 +46,26 @@ func NewProgress(mode, verb string, out *os.File, colour bool) (Progress, error)
 		return quiet{}, nil
 	}
 	return nil, fmt.Errorf("unsupported --progress value %q: use one of auto, tty, plain, json, quiet", mode)
+}
+
+// Draws says whether the progress of a mode on out paints over itself: on a
+// terminal that can, with nobody but a person looking, unless a mode says
+// otherwise.
+func Draws(mode string, out *os.File) bool {
+	switch mode {
+	case TTY:
+		return true
+	case "", Auto:
+		return term.IsTerminal(int(out.Fd())) && os.Getenv("TERM") != "dumb" && !InCI()
+	}
+	return false
+}
+
+// InCI says whether this is a job of a continuous integration, as most of them
+// tell: what it prints is kept as a file, even where it has a terminal.
+func InCI() bool {
+	ci := os.Getenv("CI")
+	return ci != "" && ci != "false" && ci != "0"
 }
 
 // plain prints one line for each change, and a summary.

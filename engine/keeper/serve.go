@@ -211,6 +211,10 @@ func (k *Keeper) status(conn *net.UnixConn, id string) error {
 func (k *Keeper) watch(ctx context.Context, conn *net.UnixConn) error {
 	events, done := k.events.watch()
 	defer done()
+	// Who only looks on keeps nothing alive: down would wait for them for ever.
+	k.clients.Add(-1)
+	defer k.clients.Add(1)
+	k.touch()
 	// The first reply says that from here on nothing is missed.
 	if err := wire.Send(conn, wire.Reply{Version: wire.Version, At: time.Now().UTC()}); err != nil {
 		return err

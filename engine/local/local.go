@@ -230,9 +230,15 @@ func (e *Engine) Stats(ctx context.Context, project string) (map[string]engine.S
 
 // Watch calls each for everything that happens in a project from now on, until
 // ctx ends or each returns an error. ready, when not nil, is called once no
-// later event can be missed.
+// later event can be missed. No keeper is started for it, since one that down has
+// ended would come back: without one the error is wire.ErrNoKeeper.
 func (e *Engine) Watch(ctx context.Context, project string, ready func(), each func(engine.Event) error) error {
-	return e.call(ctx, project, wire.Request{Op: wire.OpWatch}, func(r wire.Reply, _ []*os.File) error {
+	c, err := wire.Dial(ctx, e.layout, project)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	return c.Call(ctx, wire.Request{Op: wire.OpWatch}, func(r wire.Reply, _ []*os.File) error {
 		if r.Event == nil {
 			if ready != nil && !r.Done {
 				ready()

@@ -1,0 +1,146 @@
+package tests
+
+import (
+	"fmt"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// shown is a project of three services, one of which waits for another.
+const shown = `
+services:
+  web:
+    image: busybox
+    command: sh -c 'echo web says hello; echo an Error of web; sleep 1000'
+    stop_signal: SIGKILL
+    healthcheck: {test: ["CMD", "true"], interval: 1s, start_interval: 100ms, start_period: 5s}
+  a-service-with-a-rather-long-name:
+    image: busybox
+    command: sh -c 'echo long says hello; sleep 1000'
+    stop_signal: SIGKILL
+  late:
+    image: busybox
+    command: sh -c 'echo late says hello; sleep 1000'
+    stop_signal: SIGKILL
+    depends_on: {web: {condition: service_healthy}}
+`
+
+// On a terminal, wide or narrow, up shows one line for each object, with its
+// time, all of them finished when the output of the containers follows; keys
+// then restart a service, filter, tell about themselves and detach.
+func TestAttachedUpOnATerminal(t *testing.T) {
+	for _, columns := range []int{80, 40} {
+		t.Run(fmt.Sprint(columns), func(t *testing.T) {
+			h := newHost(t, fmt.Sprint("tty", columns), shown)
+			t.Cleanup(func() { h.davit("down", "-t", "0") })
+			s := h.sit(columns, nil, "up")
+			s.sees(`Press h for help`)
+			s.sees(`late-1 .*late says hello`) // it may have waited longer than the others' progress
+			progress, output, _ := strings.Cut(s.String(), "Attaching to")
+			s.finished(progress, 4)
+			for _, want := range []string{"web says hello", "long says hello"} {
+				if !strings.Contains(strings.ReplaceAll(output, "\\\n", ""), want) {
+					t.Errorf("no %q in the output:\n%s", want, output)
+				}
+			}
+
+			s.types("h")
+			s.sees(`f filter by service or text`)
+			s.types("rwe\t\r")
+			s.sees(`Restart which service\? web`)
+			s.sees(`Service "web" restarted`)
+			s.sees(`(?s)web-1 exited.*web says hello`)
+			s.types("fhello\r")
+			s.sees(`Showing lines with "hello" only`)
+			s.types("rweb\r")
+			s.sees(`(?s)Showing lines.*web says hello`)
+			if _, after, _ := strings.Cut(s.String(), "Showing lines"); strings.Contains(after, "Error") {
+				t.Errorf("the filter lets through:\n%s", after)
+			}
+			s.types("flate\r")
+			s.sees(`Showing service "late" only`)
+			s.types("f\x1bf\r")
+			s.sees(`Showing everything`)
+			s.types("rnobody\r")
+			s.sees(`no such service: nobody`)
+			s.types("d")
+			s.sees(`Detached: the containers run on`)
+			check(t, s.leaves())
+		})
+	}
+}
+
+var rowOfProgress = regexp.MustCompile(`^ ([✔…]) (\S.*) (\w+) +\d+\.\ds$`)
+
+// finished checks that a progress has one line for each object, that fits, and
+// that it has come to its end there, or in a line of its own among the output:
+// that waits for no object longer than a second.
+func (s *sitting) finished(progress string, objects int) {
+	t := s.t
+	t.Helper()
+	lines := strings.Split(strings.TrimSpace(progress), "\n")
+	if !strings.HasPrefix(lines[0], "[+] up ") || !strings.HasSuffix(lines[0], fmt.Sprint("/", objects)) || len(lines) != objects+1 {
+		t.Fatalf("not one line for each of %d objects:\n%s", objects, progress)
+	}
+	for _, l := range lines[1:] {
+		m := rowOfProgress.FindStringSubmatch(l)
+		switch {
+		case m == nil || len([]rune(l)) >= s.width:
+			t.Errorf("a line of the progress: %q", l)
+		case m[1] == "…" && m[3] != "Waiting":
+			s.sees(`\n Container \S*` + regexp.QuoteMeta(m[2][strings.LastIndexAny(m[2], " …")+1:]) + ` (Created|Recreated|Started)`)
+		}
+	}
+}
+
+// A terminal that becomes narrower while lines are being redrawn shows each of
+// them once.
+func TestResizedProgress(t *testing.T) {
+	h := newHost(t, "resized", `
+services:
+  deaf-service-that-is-slow-to-stop:
+    image: busybox
+    command: sh -c 'trap "" TERM; echo ready; while :; do sleep 1; done'
+    environment: {EDITION: "${EDITION:-1}"}
+    stop_grace_period: 2s
+`)
+	t.Cleanup(func() { h.davit("down", "-t", "0") })
+	h.davit("up", "-d")
+	s := h.sit(80, []string{"EDITION=2"}, "up", "-d")
+	s.sees(`Recreate +0\.[1-9]s`)
+	s.turn(40)
+	s.sees(`Recreate +1\.[0-9]s`)
+	check(t, s.leaves())
+	_, progress, ok := strings.Cut(s.String(), "[+] up")
+	if !ok || strings.Contains(progress, "[+] up") {
+		t.Errorf("not one progress:\n%s", s)
+	}
+	s.finished("[+] up"+progress, 1)
+}
+
+// Where colours are not wanted there are none, and where nobody can watch lines
+// being redrawn, or press keys, there is one line after the other.
+func TestPlainTerminals(t *testing.T) {
+	h := newHost(t, "plain", "services:\n  web: {image: busybox, command: echo web says hello}\n")
+	t.Cleanup(func() { h.davit("down", "-t", "0") })
+	for _, c := range []struct {
+		env             string
+		colour, redrawn bool
+	}{{"A=b", true, true}, {"NO_COLOR=1", false, true}, {"TERM=dumb", false, false}, {"CI=true", true, false}} {
+		s := h.sit(80, []string{c.env}, "up")
+		s.sees("web says hello")
+		check(t, s.leaves())
+		out := s.written()
+		if got := regexp.MustCompile(`\x1b\[\d+m`).MatchString(out); got != c.colour {
+			t.Errorf("%s: colours: %v", c.env, got)
+		}
+		if got := regexp.MustCompile(`\x1b\[\d*[AJ]`).MatchString(out); got != c.redrawn {
+			t.Errorf("%s: redrawn: %v", c.env, got)
+		}
+		if got := strings.Contains(out, "Press h"); got != (c.env != "CI=true") {
+			t.Errorf("%s: keys: %v", c.env, got)
+		}
+		h.davit("down", "-t", "0")
+	}
+}
