@@ -24,7 +24,7 @@ const (
 // A Verb is a command that something is killed under.
 type Verb struct {
 	Name string
-	Base string // what is there before: nothing, up or stopped
+	Base string // what is there before: nothing, up, stopped, or bare: not even the image
 	Args []string
 }
 
@@ -36,7 +36,7 @@ var Verbs = []Verb{
 	{"start", "stopped", []string{"start"}},
 	{"run", "up", []string{"run", "--rm", "-T", "worker", "true"}},
 	{"exec", "up", []string{"exec", "-T", "web", "true"}},
-	{"load", "nothing", []string{"load", "-i", "busybox.tar"}},
+	{"load", "bare", []string{"load", "-i", "busybox.tar"}},
 	{"recreate", "up", []string{"up", "-d", "--force-recreate"}},
 }
 

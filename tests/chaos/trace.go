@@ -17,8 +17,12 @@ import (
 
 // Prepare brings the world to where a verb begins.
 func (w *World) Prepare(v Verb) error {
-	if v.Base == "nothing" {
+	switch v.Base {
+	case "nothing":
 		return nil
+	case "bare":
+		_, err := w.Davit("image", "rm", "-f", "busybox:latest", "busybox:1")
+		return err
 	}
 	if _, err := w.Davit("up", "-d"); err != nil {
 		return err
