@@ -33,8 +33,11 @@ func TestSwappedMountPointsAreNotFollowed(t *testing.T) {
 	if _, err := run("n=0; until test -e /c/ready; do sleep 0.01; n=$((n+1)); test $n -lt 3000; done"); err != nil {
 		t.Fatal(err)
 	}
-	mounted := 0
-	for n := range rounds(500) {
+	mounted, tries := 0, rounds(500)/2
+	if os.Getenv("DAVIT_LONG") != "" {
+		tries = 500
+	}
+	for n := range tries {
 		how := []string{
 			"--mount=type=tmpfs,target=/c/d/made-tmpfs",
 			"--mount=type=bind,from=busybox,source=/etc,target=/c/d/made-bind",
@@ -58,7 +61,7 @@ func TestSwappedMountPointsAreNotFollowed(t *testing.T) {
 	if err := <-swapper; err != nil {
 		t.Errorf("the swapping step: %v", err)
 	}
-	t.Logf("%d of %d mounts were made", mounted, rounds(500))
+	t.Logf("%d of %d mounts were made", mounted, tries)
 }
 
 // A context of very many files is built from, and one that .dockerignore keeps

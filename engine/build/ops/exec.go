@@ -49,7 +49,11 @@ type execOp struct {
 
 // Key implements Op. Values of secrets and addresses of extra hosts stay out:
 // they may differ from one machine to the next and are not part of the result.
+// A step that nobody consented to is refused even where its result is known.
 func (o *execOp) Key() (string, error) {
+	if err := o.consented(); err != nil {
+		return "", err
+	}
 	op := o.op.CloneVT()
 	for _, h := range op.Meta.ExtraHosts {
 		h.IP = ""
@@ -122,7 +126,7 @@ func (o *execOp) content(s Snapshot, input int) (string, error) {
 
 // Run implements Op.
 func (o *execOp) Run(ctx context.Context, in []Snapshot, out Output) ([]Snapshot, error) {
-	if err := errors.Join(o.consented(), runnable(o.platform)); err != nil {
+	if err := runnable(o.platform); err != nil {
 		return nil, err
 	}
 	r := &run{op: o, in: in, outputs: make(map[int]*layer.Draft), stacks: make(map[int][]string)}
