@@ -107,6 +107,11 @@ func newRig(t testing.TB) *rig {
 	t.Helper()
 	dir := t.TempDir()
 	r := &rig{t: t, layout: store.Layout{Data: dir + "/data", Run: dir + "/run"}}
+	t.Cleanup(func() { // before dir goes: filters are compiled into it beside the tests
+		if s := filters(r.layout); s != nil {
+			s.Wait()
+		}
+	})
 	for _, d := range []string{r.layout.Data, r.layout.Run} {
 		if err := os.MkdirAll(d, 0o700); err != nil {
 			t.Fatal(err)
