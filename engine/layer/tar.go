@@ -51,6 +51,28 @@ func (s *Store) Tar(ctx context.Context, id string, w io.Writer) error {
 	return nil
 }
 
+// Verify holds a layer's files against its digest. One that was made here and
+// never digested has nothing but its record to be held against.
+func (s *Store) Verify(ctx context.Context, id string) error {
+	m, err := s.Meta(id)
+	if err != nil || m.DiffID == "" {
+		return err
+	}
+	if s.HasRecipe(id) || m.DiffID == m.ID {
+		// Without a recipe, a layer that came as an archive cannot give back
+		// the same bytes: it is only read.
+		return s.Tar(ctx, id, io.Discard)
+	}
+	sum := &counter{Hash: sha256.New()}
+	if err := TarDir(ctx, s.FS(id), sum, TarOptions{}); err != nil {
+		return fmt.Errorf("digest layer %s: %w", id, err)
+	}
+	if got := hex.EncodeToString(sum.Sum(nil)); got != m.DiffID {
+		return fmt.Errorf("layer %s: its files changed since they were digested: sha256:%s is now %s", id, m.DiffID, got)
+	}
+	return nil
+}
+
 // HasRecipe tells whether Tar gives back the very bytes that were unpacked.
 func (s *Store) HasRecipe(id string) bool {
 	var st unix.Stat_t

@@ -4,9 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -58,23 +56,32 @@ func (e *Engine) referenced() (map[string]bool, error) {
 	if err := e.reference(kept); err != nil {
 		return nil, err
 	}
+	err := e.eachCached(func(_ string, layers []string, _ bool) error {
+		keepAll(kept, layers)
+		return nil
+	})
+	return kept, err
+}
+
+// eachCached calls see for every record of the build cache, with the layers it
+// names; ok tells whether it could be read.
+func (e *Engine) eachCached(see func(path string, layers []string, ok bool) error) error {
 	for _, kind := range []string{"keys", "http", "git"} {
 		err := filepath.WalkDir(filepath.Join(e.layout.Cache(), kind), func(path string, d fs.DirEntry, err error) error {
 			if errors.Is(err, fs.ErrNotExist) {
 				return nil
 			}
-			if err != nil || !d.Type().IsRegular() {
+			if err != nil || !d.Type().IsRegular() || strings.HasSuffix(path, "~") || strings.HasPrefix(d.Name(), ".") {
 				return err
 			}
-			layers, _ := solver.RecordLayers(path)
-			keepAll(kept, layers)
-			return nil
+			layers, ok := solver.RecordLayers(path)
+			return see(path, layers, ok)
 		})
 		if err != nil {
-			return nil, err
+			return err
 		}
 	}
-	return kept, nil
+	return nil
 }
 
 func keepAll(kept map[string]bool, ids []string) {
@@ -154,161 +161,4 @@ func (e *Engine) imageUsers() map[string][]string {
 func (e *Engine) ForgetFiles(dry bool) (int, error) {
 	gone, err := e.forgetFiles("", dry)
 	return len(gone), err
-}
-
-// Damage is something that a check of the store found wrong.
-type Damage struct {
-	What     string
-	Repaired string // what was done about it; empty: nothing could be
-}
-
-// Check reads every record and verifies every digest of the store. With repair
-// it takes away what is damaged where it can be had again, and tells.
-func (e *Engine) Check(ctx context.Context, repair bool) ([]Damage, error) {
-	lock, err := e.images.Layers().Exclude(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("check the store: a build, pull or up is at work: %w", err)
-	}
-	defer lock.Release()
-	k := &checker{e: e, ctx: ctx, repair: repair}
-	for _, step := range []func() error{k.layers, k.images, k.containers, k.volumes, k.leftovers} {
-		if err := step(); err != nil {
-			return k.found, err
-		}
-	}
-	return k.found, nil
-}
-
-type checker struct {
-	e      *Engine
-	ctx    context.Context
-	repair bool
-	found  []Damage
-}
-
-func (k *checker) note(repaired, format string, args ...any) {
-	if !k.repair {
-		repaired = ""
-	}
-	k.found = append(k.found, Damage{fmt.Sprintf(format, args...), repaired})
-}
-
-// layers verifies those whose archive is known. A damaged one that no
-// container stands on goes: the next pull, load or build brings it anew.
-func (k *checker) layers() error {
-	l := k.e.images.Layers()
-	all, err := l.List()
-	if err != nil {
-		k.note("", "%v", err)
-	}
-	held := map[string]bool{}
-	_ = k.e.eachContainer(func(c *engine.Container) bool {
-		keepAll(held, c.Layers)
-		return true
-	})
-	for _, m := range all {
-		if err := k.ctx.Err(); err != nil {
-			return err
-		}
-		if !l.HasRecipe(m.ID) {
-			continue // made here: there is nothing to hold it against
-		}
-		err := l.Tar(k.ctx, m.ID, io.Discard)
-		switch {
-		case err == nil:
-		case k.ctx.Err() != nil:
-			return k.ctx.Err()
-		case held[m.ID]:
-			k.note("", "%v; a container stands on it: pull its image anew after davit down", err)
-		default:
-			k.note("removed; pull or load its image again", "%v", err)
-			if k.repair {
-				if err := l.Remove(m.ID); err != nil {
-					return err
-				}
-			}
-		}
-	}
-	return nil
-}
-
-func (k *checker) images() error {
-	all, err := k.e.images.List()
-	if err != nil {
-		k.note("", "%v", err)
-	}
-	for _, img := range all {
-		if config, err := k.e.images.Config(img.ID); err != nil {
-			k.note("", "image %s: %v", img.ID, err)
-		} else if parsed, err := image.Parse(config); err != nil {
-			k.note("", "image %s: %v", img.ID, err)
-		} else if len(img.DiffIDs) > 0 && parsed.ID != img.ID {
-			k.note("", "image %s: its configuration has the digest %s", img.ID, parsed.ID)
-		}
-		if !k.e.images.Complete(img) {
-			k.note("", "image %s (%s): layers of it are missing: pull or load it again", img.ID, strings.Join(img.Names, ", "))
-		}
-	}
-	return nil
-}
-
-func (k *checker) containers() error {
-	projects, err := store.Names(k.e.layout.Projects())
-	if err != nil {
-		return err
-	}
-	for _, p := range projects {
-		ids, err := store.Names(k.e.layout.Containers(p))
-		if err != nil {
-			return err
-		}
-		for _, id := range ids {
-			c, err := k.e.layout.LoadContainer(p, id)
-			if err != nil && !errors.Is(err, store.ErrNotFound) {
-				k.note("", "container %.12s of project %s: %v; davit -p %s down cleans it away", id, p, err, p)
-			}
-			if err != nil {
-				continue
-			}
-			if _, err := k.e.layout.LoadState(p, id); err != nil {
-				k.note("", "state of container %s: %v", c.Name, err)
-			}
-			for _, l := range c.Layers {
-				if !k.e.images.Layers().Has(l) {
-					k.note("", "container %s: its layer %.12s is missing: pull or build %s, then davit up", c.Name, l, c.Spec.Image)
-				}
-			}
-		}
-	}
-	return nil
-}
-
-func (k *checker) volumes() error {
-	all, err := k.e.volumes.List()
-	if err != nil {
-		k.note("", "%v", err)
-	}
-	for _, v := range all {
-		if st, err := os.Lstat(k.e.layout.VolumeData(v.Name)); err != nil || !st.IsDir() {
-			k.note("", "volume %s: it has no content directory", v.Name)
-		}
-	}
-	return nil
-}
-
-// leftovers are of processes that died.
-func (k *checker) leftovers() error {
-	freed, err := k.e.images.Layers().CollectLocked(k.ctx, k.everything, !k.repair)
-	if freed.Ingest > 0 {
-		k.note("removed", "%d leftovers of interrupted work, %d bytes", freed.Ingest, freed.Bytes)
-	}
-	return err
-}
-
-// everything keeps all layers: a check removes only leftovers.
-func (k *checker) everything() (map[string]bool, error) {
-	ids, err := store.Names(k.e.layout.Layers())
-	kept := make(map[string]bool, len(ids))
-	keepAll(kept, ids)
-	return kept, err
 }
