@@ -166,9 +166,13 @@ func newRoot(g *globals) *cobra.Command {
 			if err := c.Help(); err != nil || len(args) == 0 {
 				return err
 			}
+			if near := c.SuggestionsFor(args[0]); len(near) > 0 {
+				return fmt.Errorf("unknown command: %q; did you mean %s?", args[0], near[0])
+			}
 			return fmt.Errorf("unknown command: %q", args[0])
 		},
 	}
+	root.SuggestionsMinimumDistance = 2
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return fmt.Errorf("%w; see %s --help", err, c.CommandPath())
 	})

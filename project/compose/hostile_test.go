@@ -77,11 +77,13 @@ func TestHostileFilesAreRefused(t *testing.T) {
 		"a very long range of ports":      {service + "    ports: [\"1-65535:1-65535\", \"1-65535:1-65534\"]\n", "not a port"},
 		"keys that are mappings":          {"services:\n  ? {a: b}\n  : {image: x}\n", ""},
 		"a number of 10,000 digits":       {service + "    scale: " + strings.Repeat("9", 10_000) + "\n", ""},
+		"4,900 merges of 100 keys":        {"x-a: &a\n" + lines(100, "  k%d: v\n") + "services:\n  a:\n    image: x\n    labels:\n      <<: [" + strings.TrimSuffix(strings.Repeat("*a, ", 4900), ", ") + "]\n", ""},
+		"services behind 2,500 merges":    {"x-a: &a\n" + lines(90, "  s%d: {extends: none}\n") + "services:\n  <<: [" + strings.TrimSuffix(strings.Repeat("*a, ", 2500), ", ") + "]\n" + lines(4000, "  t%d: {extends: nope}\n"), "not there to be extended"},
 		"a tag that does not exist":       {"services:\n  a: !!python/object {image: x}\n", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := write(t, map[string]string{"compose.yaml": c.file})
-			took, used, err := measure(func() error {
+			took, used, err := measure(t, func() error {
 				_, _, err := Load(context.Background(), Options{WorkingDir: dir, Environ: []string{}})
 				return err
 			})
@@ -104,13 +106,28 @@ func TestHostileFilesAreRefused(t *testing.T) {
 	}
 }
 
-// measure is how long do takes and how many bytes it allocates in all.
-func measure(do func() error) (time.Duration, uint64, error) {
+// Services count wherever they come from.
+func TestServicesOfAllFilesCount(t *testing.T) {
+	files := map[string]string{"compose.yaml": "include: [one.yaml, two.yaml]\n"}
+	for _, name := range []string{"one", "two"} {
+		files[name+".yaml"] = "services:\n" + lines(3000, "  "+name+"%d: {image: x}\n")
+	}
+	dir := write(t, files)
+	_, _, err := Load(context.Background(), Options{WorkingDir: dir, Environ: []string{}})
+	if err == nil || !strings.Contains(err.Error(), "has 6000 services with all that it includes; 5000 are the most") {
+		t.Errorf("%.300v", err)
+	}
+}
+
+// measure is how long do runs on processors, whatever else the machine does,
+// and how many bytes it allocates in all.
+func measure(t *testing.T, do func() error) (time.Duration, uint64, error) {
+	t.Helper()
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
-	start := time.Now()
+	start := onProcessors(t)
 	err := do()
-	took := time.Since(start)
+	took := onProcessors(t) - start
 	runtime.ReadMemStats(&after)
 	return took, after.TotalAlloc - before.TotalAlloc, err
 }
@@ -119,7 +136,7 @@ func measure(do func() error) (time.Duration, uint64, error) {
 // 50 services take it 18 s.
 func TestLayeredDependenciesLoad(t *testing.T) {
 	dir := write(t, map[string]string{"compose.yaml": layers(20, 10)})
-	took, _, err := measure(func() error {
+	took, _, err := measure(t, func() error {
 		_, _, err := Load(context.Background(), Options{WorkingDir: dir, Environ: []string{}})
 		return err
 	})

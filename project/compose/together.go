@@ -24,7 +24,7 @@ const (
 // always enough for a model; then the known ones are all that is told.
 func (l *loaded) together(ctx context.Context, err error) error {
 	var known project.Errors
-	if !errors.As(err, &known) || l.tree == nil || !l.tree.read || l.o.NoConsistency || l.size() > maxTogether {
+	if !errors.As(err, &known) || l.tree == nil || !l.tree.read || l.o.NoConsistency || l.size() > maxTogether || len(known) >= maxMistakes {
 		return err
 	}
 	files, warns := l.files, l.warns

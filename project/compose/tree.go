@@ -2,6 +2,7 @@ package compose
 
 import (
 	"errors"
+	"fmt"
 	"maps"
 	"path/filepath"
 	"slices"
@@ -17,6 +18,9 @@ import (
 
 // maxFiles bounds how many files a project may take in.
 const maxFiles = 1000
+
+// maxMistakes is how many mistakes are told of before the search ends.
+const maxMistakes = 100
 
 // A tree is all files of a project as they are written, each checked on its
 // own before the loader sees any: what is found here has its line.
@@ -61,10 +65,30 @@ func (l *loaded) plant() (*tree, error) {
 			t.follow(f, []string{f.Path})
 		}
 	}
+	if err := t.crowded(); err != nil {
+		t.errs = append(t.errs, err)
+	}
 	if len(t.errs) > 0 {
 		return t, t.errs
 	}
 	return t, nil
+}
+
+// maxServices bounds a project, whatever files it comes from.
+const maxServices = 5000
+
+// crowded is the mistake of having more services than that.
+func (t *tree) crowded() *project.Error {
+	names := map[string]bool{}
+	for _, f := range t.index.All() {
+		for name := range t.definitions(f, "services") {
+			names[name] = true
+		}
+	}
+	if len(names) <= maxServices {
+		return nil
+	}
+	return &project.Error{File: t.index.Files[0].Name, What: fmt.Sprintf("has %d services with all that it includes; %d are the most that are allowed", len(names), maxServices)}
 }
 
 // leads says whether what the files include and extend can be followed: nothing
@@ -164,7 +188,9 @@ func (t *tree) follow(f *source.File, chain []string) {
 		for _, section := range []string{"services", "jobs"} {
 			if services := value(doc, section); services != nil {
 				for _, name := range entries(services, map[string]*yaml.Node{}) {
-					t.extends(f, section, name, nil)
+					if len(t.errs) < maxMistakes {
+						t.extends(f, section, name, nil)
+					}
 				}
 			}
 		}

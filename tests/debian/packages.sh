@@ -24,6 +24,7 @@ need debian-archive-keyring test -e /usr/share/keyrings/debian-archive-keyring.g
 need strace command -v strace
 need docker-registry command -v docker-registry
 need e2fsprogs command -v mkfs.ext4
+need git command -v git
 need skopeo command -v skopeo
 [ -n "$missing" ] || exit 0
 
