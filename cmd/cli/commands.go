@@ -12,7 +12,7 @@ func commands(g *globals) []*cobra.Command {
 		newUp(g), newDown(g), newPs(g), newLogs(g), newExec(g), newRun(g), newBuild(g), newConfig(g),
 		newCreate(g), newStart(g), newStop(g), newRestart(g), newKill(g), newPause(g), newUnpause(g), newRm(g),
 		newScale(g), newWait(g), newWatch(g), newAttach(g), newPort(g), newTop(g), newStats(g), newEvents(g), newWhy(g), newInspect(g), newContainer(g), newImages(g), newVolumes(g), newNetwork(g),
-		newLs(g), newLoad(g), newImage(g), newPull(g), newPush(g), newPublish(g), newLogin(g), newLogout(g), newCp(g), newCommit(g), newExport(g), newDiff(g), newSystem(g), newVolume(g), newSecret(g), newDoctor(g), newBuilder(g), newVersion(g), newPluginMetadata(g),
+		newLs(g), newLoad(g), newImageSave(g), newImage(g), newPull(g), newPush(g), newPublish(g), newLogin(g), newLogout(g), newCp(g), newCommit(g), newExport(g), newDiff(g), newSystem(g), newVolume(g), newSecret(g), newDoctor(g), newBuilder(g), newVersion(g), newPluginMetadata(g),
 	}
 }
 

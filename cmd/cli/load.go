@@ -7,11 +7,9 @@ import (
 	"io"
 	"os"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
-	"github.com/davit-run/davit/cmd/render"
 	"github.com/davit-run/davit/engine"
 	"github.com/davit-run/davit/engine/registry"
 )
@@ -138,60 +136,6 @@ func newImage(g *globals) *cobra.Command {
 	c.AddCommand(newImageBuild(g), newImageLs(g), newImageImport(g), newImageRm(g), newImageTag(g), newImageSave(g), newLoad(g),
 		newImageInspect(g), newImageHistory(g), newImagePrune(g), newImagePull(g), newImagePush(g))
 	return c
-}
-
-func newImageLs(g *globals) *cobra.Command {
-	var format string
-	var quiet bool
-	c := &cobra.Command{
-		Use:     "ls [OPTIONS]",
-		Aliases: []string{"list"},
-		Short:   "List images",
-		Args:    cobra.NoArgs,
-		RunE: func(*cobra.Command, []string) error {
-			return runImageLs(g, format, quiet)
-		},
-	}
-	c.Flags().StringVar(&format, "format", "table", formatHelp)
-	c.Flags().BoolVarP(&quiet, "quiet", "q", false, "Only show image IDs")
-	return c
-}
-
-// runImageLs lists all images of this host, one row a name.
-func runImageLs(g *globals, format string, quiet bool) error {
-	s, err := g.open()
-	if err != nil {
-		return err
-	}
-	defer s.close()
-	images, err := s.engine.ImageStore().List()
-	if err != nil {
-		return err
-	}
-	t := render.Table{Columns: []render.Column{
-		{Head: "REPOSITORY", Key: "Repository"}, {Head: "TAG", Key: "Tag"}, {Head: "IMAGE ID", Key: "ID"},
-		{Head: "CREATED", Key: "CreatedSince"}, {Head: "SIZE", Key: "Size"},
-	}}
-	for _, img := range images {
-		names := img.Names
-		if len(names) == 0 {
-			names = []string{"<none>:<none>"}
-		}
-		for _, n := range names {
-			row := imageRow(img, n, time.Now())
-			t.Rows = append(t.Rows, map[string]any{
-				"Repository": row["Repository"], "Tag": row["Tag"], "ID": row["shortID"], "Digest": img.Digest,
-				"CreatedSince": row["created"], "CreatedAt": img.Created.Format(time.RFC3339), "Size": row["size"],
-			})
-		}
-	}
-	if quiet {
-		for _, r := range t.Rows {
-			fmt.Fprintln(g.out, r["ID"])
-		}
-		return nil
-	}
-	return t.Print(g.out, format)
 }
 
 func newImageImport(g *globals) *cobra.Command {
