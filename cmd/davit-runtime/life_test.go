@@ -15,7 +15,7 @@ import (
 
 func TestAContainerStartsPrintsStopsAndIsRemoved(t *testing.T) {
 	l := newLab(t)
-	c := l.create("a", "echo hello; echo oops >&2; trap 'echo bye; exit 3' TERM; while :; do sleep 0.05; done")
+	c := l.create("a", "trap 'echo bye; exit 3' TERM; echo hello; echo oops >&2; while :; do sleep 0.05; done")
 	begun := time.Now()
 	r := l.do(wire.OpStart, c)
 	t.Logf("start: %v", time.Since(begun))

@@ -127,6 +127,9 @@ func (k *Keeper) wait() error {
 	for {
 		select {
 		case <-k.o.Lost:
+			if k.leave.Load() && k.alive() == 0 {
+				return nil // whoever asked for the end waits for it, and for nobody new
+			}
 			return ErrAnchorLost
 		case <-k.ctx.Done():
 			return k.ctx.Err()

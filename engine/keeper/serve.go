@@ -239,6 +239,11 @@ func (k *Keeper) shutdown(conn *net.UnixConn) error {
 		return refuse("conflict", "%d containers of project %s are running", n, k.o.Project)
 	}
 	k.leave.Store(true)
+	select {
+	case <-k.o.Lost: // it may be too late for wait to see it: the next one is asked
+		return nil
+	default:
+	}
 	return wire.Send(conn, wire.Reply{Done: true})
 }
 
