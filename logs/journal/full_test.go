@@ -63,13 +63,16 @@ func fillDisk(t *testing.T, dir string) {
 	go func() { done <- w.Pump(context.Background(), logs.Stdout, r) }()
 
 	line := append(bytes.Repeat([]byte("y"), 999), '\n')
-	written := 0
+	written, late := 0, 0
 	print := func() {
 		start := time.Now()
 		pw.Write(line)
 		written++
+		// A busy machine may let us wait, too, but not again and again.
 		if d := time.Since(start); d > time.Second {
-			t.Fatalf("the container was held up for %v", d)
+			if late++; late > 2 || d > 10*time.Second {
+				t.Fatalf("the container was held up for %v, the %d. time", d, late)
+			}
 		}
 	}
 	for range 4000 {
