@@ -9,8 +9,8 @@ import (
 )
 
 // journaldSocket takes entries in the native protocol, see
-// https://systemd.io/JOURNAL_NATIVE_PROTOCOL.
-const journaldSocket = "/run/systemd/journal/socket"
+// https://systemd.io/JOURNAL_NATIVE_PROTOCOL. Tests have one of their own.
+var journaldSocket = "/run/systemd/journal/socket"
 
 // A Driver is what a service's logging section asks for.
 type Driver struct {

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -54,6 +55,46 @@ func received(t *testing.T, in net.PacketConn) string {
 		t.Fatal(err)
 	}
 	return string(b[:n])
+}
+
+// Journald gets an entry for each line, with the fields that Docker's driver
+// gives; where there is no journald the driver is refused.
+func TestJournaldGetsDockersFields(t *testing.T) {
+	real := journaldSocket
+	defer func() { journaldSocket = real }()
+	journaldSocket = filepath.Join(t.TempDir(), "socket")
+	if _, err := DriverFor("journald", nil); err == nil || !strings.Contains(err.Error(), "there is no systemd-journald") {
+		t.Errorf("without journald: %v", err)
+	}
+	in, err := net.ListenPacket("unixgram", journaldSocket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer in.Close()
+	d, err := DriverFor("journald", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	w := wr(t, dir, Options{})
+	pour(t, w, logs.Stderr, func(w io.Writer) { io.WriteString(w, "PRIORITY=0 is text\n") })
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() {
+		done <- d.Send(ctx, dir, Label{ID: "0123456789abcdef", Name: "p-web-1", Project: "p", Service: "web"})
+	}()
+	lines := strings.Split(strings.TrimSuffix(received(t, in), "\n"), "\n")
+	cancel()
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	stamp := slices.IndexFunc(lines, func(l string) bool { return strings.HasPrefix(l, "SYSLOG_TIMESTAMP=20") })
+	if stamp < 0 {
+		t.Fatalf("no time in %q", lines)
+	}
+	equal(t, slices.Delete(lines, stamp, stamp+1), "PRIORITY=3", "SYSLOG_IDENTIFIER=p-web-1", "CONTAINER_ID_FULL=0123456789abcdef",
+		"CONTAINER_ID=0123456789ab", "CONTAINER_NAME=p-web-1", "COM_DOCKER_COMPOSE_PROJECT=p", "COM_DOCKER_COMPOSE_SERVICE=web",
+		"MESSAGE=PRIORITY=0 is text")
 }
 
 func TestLoggingDrivers(t *testing.T) {
