@@ -358,21 +358,26 @@ func TestMirror(t *testing.T) {
 	}
 }
 
-// TestPause: a registry's wish to wait is read in both of its forms.
-func TestPause(t *testing.T) {
-	now := time.Date(2030, 1, 1, 12, 0, 0, 0, time.UTC)
-	for _, c := range []struct {
-		code  int
-		after string
-		wait  time.Duration
-		asked bool
-	}{
-		{429, "2", 2 * time.Second, true}, {503, "0", 0, true}, {503, "Tue, 01 Jan 2030 12:00:09 GMT", 9 * time.Second, true},
-		{429, "Tue, 01 Jan 2019 12:00:09 GMT", 0, true}, {429, "", 0, false}, {429, "-1", 0, false}, {200, "5", 0, false}, {500, "5", 0, false},
-	} {
-		wait, asked := pause(&http.Response{StatusCode: c.code, Header: http.Header{"Retry-After": {c.after}}}, now)
-		if wait != c.wait || asked != c.asked {
-			t.Errorf("%d %q: %v, %v; want %v, %v", c.code, c.after, wait, asked, c.wait, c.asked)
-		}
+// TestPullSetsOnlyTheName: what an index calls itself, or other images, names
+// nothing here (CVE-2026-50195).
+func TestPullSetsOnlyTheName(t *testing.T) {
+	f := newFaulty(t)
+	index, _ := f.addImage(t, "v1", "small")
+	m, err := image.ParseManifest(f.blobs[index.Digest], "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.Annotations = map[string]string{"org.opencontainers.image.ref.name": "docker.io/library/debian:12", "io.containerd.image.name": "docker.io/library/redis:7"}
+	for i := range m.Manifests {
+		m.Manifests[i].Annotations = m.Annotations
+	}
+	f.tags["v1"] = f.add(asJSON(t, m), image.TypeIndex).Digest
+	l := testLayout(t)
+	if _, err := client(t, l, Options{}).Pull(t.Context(), f.host()+"/web:v1", ""); err != nil {
+		t.Fatal(err)
+	}
+	all, err := image.Open(l).List()
+	if err != nil || len(all) != 1 || len(all[0].Names) != 1 || all[0].Names[0] != f.host()+"/web:v1" {
+		t.Errorf("images are %+v (%v)", all, err)
 	}
 }
