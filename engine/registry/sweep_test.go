@@ -193,7 +193,7 @@ func (i *sweepImage) guarded(fl fault, bearer bool) func(http.ResponseWriter, *h
 // host is shown the credentials.
 func TestInjectedFaults(t *testing.T) {
 	defer func(d time.Duration) { stallAfter = d }(stallAfter)
-	stallAfter = 60 * time.Millisecond
+	stallAfter = 250 * time.Millisecond
 	i := newSweepImage(t)
 	var shown []string
 	faults := i.faults(i.elsewhere(t, &shown))
