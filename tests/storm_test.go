@@ -10,8 +10,6 @@ import (
 	"syscall"
 	"testing"
 	"time"
-
-	"github.com/davit-run/davit/tests/kernel"
 )
 
 // stormy is a project whose container gets what is in src, but for what is
@@ -48,10 +46,15 @@ func TestEditStormsReachTheContainer(t *testing.T) {
 			edit(rnd, src, i)
 		}
 		var got, want string
-		kernel.Eventually(t, 60*time.Second, fmt.Sprintf("seed %d: the container's tree is the host's", seed), func() bool {
+		equal := func() bool {
 			got, want = tree(app, "", nil), tree(src, "1234:1235 ", counts)
 			return got == want
-		})
+		}
+		for deadline := time.Now().Add(60 * time.Second); !equal(); time.Sleep(20 * time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Fatalf("seed %d: the container's tree is not the host's:\n%s\n%s", seed, difference(got, want), h.davit("watch", "--status"))
+			}
+		}
 		if strings.Count(want, "\n") < 10 {
 			t.Errorf("seed %d leaves too little to compare:\n%s", seed, want)
 		}
@@ -138,6 +141,19 @@ func tree(dir, owner string, counts func(rel string) bool) string {
 		b.WriteString("\n")
 		return nil
 	})
+	return b.String()
+}
+
+// difference is what only one of two trees has: + the first, - the second.
+func difference(got, want string) string {
+	var b strings.Builder
+	for sign, pair := range map[string][2]string{"+ ": {got, want}, "- ": {want, got}} {
+		for l := range strings.Lines(pair[0]) {
+			if !strings.Contains("\n"+pair[1], "\n"+l) {
+				b.WriteString(sign + l)
+			}
+		}
+	}
 	return b.String()
 }
 

@@ -13,6 +13,7 @@ type File struct {
 	To   string // of the container
 	Gone bool   // it is to be removed there
 	Dir  bool
+	Mode uint32 // of a directory that is to be there
 }
 
 // A Task is what one batch of changes means for one service. Rebuild stands
@@ -73,6 +74,6 @@ func (t *Task) add(r Rule, changes []Change) {
 func fileOf(r Rule, c Change) File {
 	return File{
 		From: filepath.Join(r.Path, c.Path), To: path.Join("/", r.Target, filepath.ToSlash(c.Path)),
-		Gone: c.Gone, Dir: c.Dir,
+		Gone: c.Gone, Dir: c.Dir, Mode: c.Mode,
 	}
 }

@@ -14,6 +14,9 @@ type Change struct {
 	Path string // below the rule's; "." is that itself
 	Gone bool
 	Dir  bool // it is, or was, a directory
+	// Mode has a directory's permissions, as they were when this was found: a
+	// directory that changes and changes back later is not found again.
+	Mode uint32
 }
 
 // A stamp tells one state of a file from another: the kernel sets ctime with
@@ -26,6 +29,15 @@ type stamp struct {
 }
 
 func (s stamp) dir() bool { return s.mode&unix.S_IFMT == unix.S_IFDIR }
+
+// change is what is told of a path that is in this state now.
+func (s stamp) change(rel string) Change {
+	c := Change{Path: rel, Dir: s.dir()}
+	if c.Dir {
+		c.Mode = s.mode & 0o7777
+	}
+	return c
+}
 
 // same compares what matters: a directory's times change with its entries,
 // each of which is looked at for itself.
@@ -67,7 +79,7 @@ func (t *tree) sweep() []Change {
 	var out []Change
 	for rel, s := range seen {
 		if was, ok := t.known[rel]; !ok || !was.same(s) {
-			out = append(out, Change{Path: rel, Dir: s.dir()})
+			out = append(out, s.change(rel))
 		}
 	}
 	for rel, was := range t.known {
@@ -100,7 +112,7 @@ func (t *tree) one(rel string, done map[string]bool) []Change {
 		was, known := t.known[rel]
 		if !skipped && !done[rel] && (!known || !was.same(s)) {
 			done[rel] = true
-			out = append(out, Change{Path: rel, Dir: s.dir()})
+			out = append(out, s.change(rel))
 		}
 		if known && was.dir() && !s.dir() {
 			out = append(out, t.gone(rel, false)...)

@@ -68,7 +68,7 @@ func (w *Watcher) Everything(initial bool) []Task {
 			continue
 		}
 		for rel, s := range t.known {
-			found[i] = append(found[i], Change{Path: rel, Dir: s.dir()})
+			found[i] = append(found[i], s.change(rel))
 		}
 		ordered(found[i])
 	}

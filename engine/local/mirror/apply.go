@@ -10,7 +10,8 @@ type File struct {
 	From string // of the host
 	To   string // of the container
 	Gone bool   // it is to be removed there
-	Dir  bool
+	Dir  bool   // it is a directory, or was one
+	Mode uint32 // of a directory that is to be there
 }
 
 // workers is how many files are written at a time: making one is mostly the
@@ -18,9 +19,11 @@ type File struct {
 const workers = 4
 
 // Apply makes the container's files what those of the host are: a file with its
-// content, mode and time, a directory with its mode, a link. First what is gone
-// is removed, then directories are made, in the order given, then comes the
-// rest, several directories at a time. What is gone from the host meanwhile, or
+// content, mode and time, a directory with the mode given, a link. First what is
+// gone is removed, then directories are made, in the order given, then comes the
+// rest, several directories at a time. A directory is made as it was found, and
+// not as it may be by now: who looks for changes compares with what was found.
+// What is gone from the host meanwhile, or
 // is none of these, is passed over. With compare, files that are there already,
 // with content and mode, are left alone. All are tried, whatever goes wrong with
 // one of them; the first error is returned.
@@ -40,7 +43,7 @@ func (m *Mirror) Apply(files []File, compare bool) error {
 	}
 	for _, f := range files {
 		if f.Dir && !f.Gone {
-			note(h.put(f.From, f.To))
+			note(h.again(f.From, func() error { return h.directory(f.To, f.Mode) }))
 		}
 	}
 	note(m.fill(neighbours(files), compare))

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path"
+	"slices"
 
 	"golang.org/x/sys/unix"
 )
@@ -34,10 +35,16 @@ func (h *hand) forget() {
 
 // put makes the path to of the container what from is on the host.
 func (h *hand) put(from, to string) error {
-	err := h.try(from, to)
+	return h.again(from, func() error { return h.try(from, to) })
+}
+
+// again does something that brings from, and does it once more where the
+// container has removed the kept directory meanwhile.
+func (h *hand) again(from string, do func() error) error {
+	err := do()
 	if errors.Is(err, unix.ENOENT) && h.dir != nil {
-		h.forget() // the container has removed the directory meanwhile
-		err = h.try(from, to)
+		h.forget()
+		err = do()
 	}
 	if err != nil {
 		return fmt.Errorf("sync %s: %w", from, err)
@@ -66,7 +73,8 @@ func (h *hand) try(from, to string) error {
 }
 
 // remove takes a file or an empty directory away. A directory in which the
-// container has files of its own stays.
+// container has files of its own stays. What is there may be of another kind than
+// the host was last seen to have: put brings what it finds.
 func (h *hand) remove(to string, dir bool) error {
 	parent, name, err := h.m.root.Parent(to)
 	if errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ENOTDIR) {
@@ -76,14 +84,18 @@ func (h *hand) remove(to string, dir bool) error {
 		return fmt.Errorf("remove %s: %w", to, err)
 	}
 	defer parent.Close()
-	flags := 0
+	kinds := []int{0, unix.AT_REMOVEDIR}
 	if dir {
-		flags = unix.AT_REMOVEDIR
+		slices.Reverse(kinds)
 	}
-	err = unix.Unlinkat(int(parent.Fd()), name, flags)
+	for _, kind := range kinds {
+		err = unix.Unlinkat(int(parent.Fd()), name, kind)
+		if !errors.Is(err, unix.EISDIR) && !errors.Is(err, unix.ENOTDIR) {
+			break
+		}
+	}
 	switch {
-	case err == nil, errors.Is(err, unix.ENOENT), errors.Is(err, unix.ENOTDIR), errors.Is(err, unix.EISDIR),
-		errors.Is(err, unix.ENOTEMPTY), errors.Is(err, unix.EBUSY):
+	case err == nil, errors.Is(err, unix.ENOENT), errors.Is(err, unix.ENOTEMPTY), errors.Is(err, unix.EBUSY):
 		return nil
 	}
 	return fmt.Errorf("remove %s: %w", to, err)

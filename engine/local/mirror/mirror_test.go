@@ -116,6 +116,13 @@ func TestPutReplaces(t *testing.T) {
 	must(t, m.remove("/app/it/below", true))
 	must(t, m.remove("/app/it", true))
 	must(t, m.remove("/app/nothing/there", false))
+	for _, from := range []string{file, dir} { // of the other kind than it was seen as
+		must(t, m.put(from, "/app/it"))
+		must(t, m.remove("/app/it", from == file))
+		if _, err := os.Lstat(filepath.Join(root, "app/it")); err == nil {
+			t.Errorf("%s stayed", from)
+		}
+	}
 	if _, err := os.Stat(filepath.Join(root, "app/it")); err == nil {
 		t.Error("an empty directory stayed")
 	}
