@@ -35,7 +35,7 @@ func (a *attachment) watchFiles(ctx context.Context) error {
 		return err
 	}
 	defer s.close()
-	w := &watching{session: s, o: watchOptions{quiet: a.o.quietBuild}, services: a.services}
+	w := &watching{session: s, o: watchOptions{quiet: a.o.quietBuild, prune: true}, services: a.services}
 	err = w.run(ctx)
 	if errors.Is(err, watch.ErrNone) {
 		return errors.New("no service has a develop.watch section")

@@ -9,11 +9,13 @@ import (
 	"os/exec"
 	"slices"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/davit-run/davit/engine"
 	"github.com/davit-run/davit/engine/keeper/wire"
+	"github.com/davit-run/davit/engine/local"
 	"github.com/davit-run/davit/engine/local/mirror"
 	"github.com/davit-run/davit/project"
 	"github.com/davit-run/davit/reconcile"
@@ -97,7 +99,22 @@ func (w *watching) rebuild(ctx context.Context, services []string) error {
 		return err
 	}
 	w.say("service(s) %s successfully built", list)
-	return nil
+	return w.pruneBuilt(ctx)
+}
+
+// pruneBuilt removes the project's images whose names newer ones have got. Where
+// other builds are at work that is left to the next time.
+func (w *watching) pruneBuilt(ctx context.Context) error {
+	if !w.o.prune {
+		return nil
+	}
+	limit, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	_, _, err := w.engine.PruneImages(limit, local.ImagePrune{Labels: []string{labelProject + "=" + w.session.name}})
+	if limit.Err() != nil {
+		return ctx.Err()
+	}
+	return err
 }
 
 func (w *watching) images(ctx context.Context, steps []reconcile.Step) error {
