@@ -16,8 +16,8 @@ import (
 
 const corpus = "../project/compose/testdata/"
 
-// A written is one project of the corpus of compose files, on disk.
-type written struct {
+// An onDisk is one project of the corpus of compose files, on disk.
+type onDisk struct {
 	dir  string
 	want string // its last section
 	cmd  func(args ...string) *exec.Cmd
@@ -25,7 +25,7 @@ type written struct {
 
 // writeStory puts a story of the corpus on disk and reads the flags that it begins
 // with.
-func writeStory(t *testing.T, path, bin, root string) written {
+func writeStory(t *testing.T, path, bin, root string) onDisk {
 	t.Helper()
 	archive, err := txtar.ParseFile(path)
 	if err != nil {
@@ -35,7 +35,7 @@ func writeStory(t *testing.T, path, bin, root string) written {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := written{dir: filepath.Join(top, "demo")}
+	w := onDisk{dir: filepath.Join(top, "demo")}
 	for _, f := range archive.Files {
 		if f.Name == "want" {
 			w.want = string(f.Data)
@@ -54,7 +54,7 @@ func writeStory(t *testing.T, path, bin, root string) written {
 }
 
 // command makes davit's command lines out of a story's comment.
-func (w written) command(comment, davit, root string) func(args ...string) *exec.Cmd {
+func (w onDisk) command(comment, davit, root string) func(args ...string) *exec.Cmd {
 	env := []string{"HOME=/home/ann", "DAVIT_ROOT=" + root}
 	var flags, services []string
 	stdin, dir := "", w.dir
@@ -86,7 +86,7 @@ func (w written) command(comment, davit, root string) func(args ...string) *exec
 }
 
 // plain takes out of a text what differs from run to run.
-func (w written) plain(text string) string {
+func (w onDisk) plain(text string) string {
 	return strings.NewReplacer(w.dir, "/DIR", filepath.Dir(w.dir), "/UP").Replace(text)
 }
 
@@ -156,7 +156,7 @@ var notUp = map[string]string{
 }
 
 // up holds that up --dry-run has a plan, or says why not.
-func up(t *testing.T, name string, w written) {
+func up(t *testing.T, name string, w onDisk) {
 	cmd := w.cmd("--dry-run", "up", "-d")
 	why, refused := notUp[name]
 	if !refused {
