@@ -17,14 +17,29 @@ func (w *World) holdings() string {
 	var b strings.Builder
 	for _, kind := range []string{"anchor", "keeper"} {
 		pid := w.Process(kind)
-		fds, _ := os.ReadDir(fmt.Sprintf("/proc/%d/fd", pid))
+		fds, _ := descriptors(pid)
 		mounts, _ := os.ReadFile(fmt.Sprintf("/proc/%d/mountinfo", pid))
-		fmt.Fprintf(&b, "%s: %d descriptors, %d mounts; ", kind, len(fds), strings.Count(string(mounts), "\n"))
+		fmt.Fprintf(&b, "%s: %d descriptors, %d mounts; ", kind, fds, strings.Count(string(mounts), "\n"))
 	}
 	groups, _ := filepath.Glob("/sys/fs/cgroup/*/davit/" + w.Project + "/*")
 	links, _ := os.ReadDir("/proc/thread-self/net/dev_snmp6")
 	fmt.Fprintf(&b, "%d cgroups, %d links", len(groups), len(links))
 	return b.String()
+}
+
+// descriptors counts what a process has open, pidfds apart: Go keeps one for
+// every process that it was asked about until the memory is collected.
+func descriptors(pid int) (others, pidfds int) {
+	dir := fmt.Sprintf("/proc/%d/fd/", pid)
+	fds, _ := os.ReadDir(dir)
+	for _, fd := range fds {
+		if to, _ := os.Readlink(dir + fd.Name()); to == "anon_inode:[pidfd]" {
+			pidfds++
+		} else {
+			others++
+		}
+	}
+	return others, pidfds
 }
 
 func threads(pid int) int {
@@ -85,6 +100,7 @@ func TestChurn(t *testing.T) {
 	few := w.goroutines(t)
 	w.churn(t, warm)
 	before, was := w.holdings(), threads(w.Process("keeper"))
+	_, watched := descriptors(w.Process("keeper"))
 	memory := resident(t, w.Process("keeper")) + resident(t, w.Process("anchor"))
 	w.churn(t, n)
 	deadline(t, func() error {
@@ -93,6 +109,9 @@ func TestChurn(t *testing.T) {
 		}
 		return nil
 	})
+	if _, now := descriptors(w.Process("keeper")); now > watched+50 {
+		t.Errorf("the keeper had %d pidfds and has %d", watched, now)
+	}
 	if now := threads(w.Process("keeper")); now > was+8 {
 		t.Errorf("the keeper had %d threads and has %d", was, now)
 	}
