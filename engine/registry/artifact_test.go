@@ -2,6 +2,11 @@ package registry
 
 import (
 	"bytes"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"strings"
 	"testing"
 
@@ -48,6 +53,39 @@ func TestArtifactRoundTrip(t *testing.T) {
 		if _, err := c.Artifact(t.Context(), ref, "application/vnd.other", "application/vnd.other.config", most); err == nil || !strings.Contains(err.Error(), "not of the type") {
 			t.Errorf("of another type: %v", err)
 		}
+	}
+}
+
+// TestArtifactForAnOldRegistry has a registry refuse what image-spec v1.1
+// brought: the artefact is sent in the form of v1.0, unless 1.1 is asked for.
+func TestArtifactForAnOldRegistry(t *testing.T) {
+	target, err := url.Parse("http://" + realRegistry(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	proxy := httputil.NewSingleHostReverseProxy(target)
+	old := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodPut && strings.Contains(r.URL.Path, "/manifests/") {
+			body, err := io.ReadAll(r.Body)
+			if err != nil || bytes.Contains(body, []byte("artifactType")) {
+				w.WriteHeader(http.StatusBadRequest)
+				return
+			}
+			r.Body = io.NopCloser(bytes.NewReader(body))
+		}
+		proxy.ServeHTTP(w, r)
+	}))
+	defer old.Close()
+	c := client(t, testLayout(t), Options{})
+	ref := strings.TrimPrefix(old.URL, "http://") + "/team/thing:v1"
+	if _, err := c.PushArtifact(t.Context(), ref, thing(), testConfig, "1.1"); err == nil {
+		t.Error("the registry took v1.1")
+	}
+	if _, err := c.PushArtifact(t.Context(), ref, thing(), testConfig, ""); err != nil {
+		t.Fatal(err)
+	}
+	if a, err := c.Artifact(t.Context(), ref, testType, testConfig, Bounds{Parts: 2, Bytes: 100}); err != nil || len(a.Parts) != 2 {
+		t.Errorf("%+v, %v", a, err)
 	}
 }
 
