@@ -306,33 +306,6 @@ func TestClamps(t *testing.T) {
 	}
 }
 
-func TestResources(t *testing.T) {
-	swappiness := uint64(7)
-	r := engine.Resources{NanoCPUs: 1_500_000_000, Memory: 1 << 30, PidsLimit: -5, CPUShares: 512, MemorySwappiness: &swappiness}
-	v1 := &Facts{Controllers: map[string]bool{"cpu": true, "memory": true, "pids": true}, SwapLimit: true}
-	b, err := Build(container(engine.Spec{Resources: r}), Place{Facts: v1, Cgroup: "/x"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	cg := b.Config.Cgroups
-	if cg.CpuQuota != 150000 || cg.CpuPeriod != 100000 || cg.Memory != 1<<30 || cg.MemorySwap != 2<<30 ||
-		*cg.PidsLimit != -1 || cg.CpuShares != 512 || cg.CpuWeight == 0 || *cg.MemorySwappiness != 7 || len(b.Warnings) != 0 {
-		t.Errorf("%+v %q", cg.Resources, b.Warnings)
-	}
-	b, err = Build(container(engine.Spec{Resources: r}), Place{Facts: &Facts{Unified: true, Controllers: map[string]bool{}}, Cgroup: "/x"})
-	if err != nil || b.Config.Cgroups.Memory != 0 || len(b.Warnings) != 3 {
-		t.Errorf("without controllers: %q %v", b.Warnings, err)
-	}
-	for _, bad := range []engine.Resources{
-		{NanoCPUs: 1, CPUQuota: 1}, {Memory: 2 << 20, MemorySwap: 1 << 20}, {MemorySwap: 1 << 20},
-		{ReadBPS: []engine.RateDevice{{Path: "/dev/null", Rate: 1}}},
-	} {
-		if _, err := Build(container(engine.Spec{Resources: bad}), Place{Facts: &Facts{Controllers: map[string]bool{"blkio": true}}, Cgroup: "/x"}); err == nil {
-			t.Errorf("%+v was let through", bad)
-		}
-	}
-}
-
 func TestNamespacesAndSysctls(t *testing.T) {
 	b, err := build(t, container(engine.Spec{Security: engine.Security{Sysctls: engine.Options{"net.core.somaxconn": "5"}}}))
 	if err != nil {
