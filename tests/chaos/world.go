@@ -141,7 +141,9 @@ func (w *World) Close() error {
 		return nil
 	}
 	if w.disk != nil {
-		return w.disk.Close()
+		err := w.disk.Close()
+		w.dropGroups()
+		return err
 	}
 	return kernel.Scrub(w.Root)
 }
