@@ -124,6 +124,9 @@ func checkout(ctx context.Context, r *runner, dir, name string) (time.Duration, 
 		}
 	}
 	defer os.RemoveAll(old)
+	if err := os.MkdirAll(filepath.Dir(tree), 0o755); err != nil {
+		return 0, err
+	}
 	start := time.Now()
 	if err := os.Rename(tree, old); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return 0, err
