@@ -65,7 +65,8 @@ COPY . .
 CMD ["python3", "server.py"]
 `
 
-// builds are the scenarios of issue "Builds": DESIGN 12 has Docker's figures.
+// builds are the scenarios of building: from what is cached to what is new, and
+// from an edit to the answer.
 func builds() []scenario {
 	return []scenario{
 		{name: "build", file: large, prepare: fillContext, before: []string{"build", "--quiet"}, steps: []step{
