@@ -124,6 +124,7 @@ func (p *pump) gather(news bool) {
 			return
 		}
 		p.clock.sleep(wait)
+		news = false // what came then has been judged
 	}
 }
 
