@@ -59,7 +59,7 @@ test-long: build firewalls
 CLI  ?= $(abspath $(DAVIT))
 PEER ?=
 bench: build
-	@$(GO) run $(EXEC) ./tests/bench -cli '$(CLI)' -peer '$(PEER)' $(BENCHFLAGS)
+	@$(GO) run $(EXEC) ./tests/bench -cli '$(CLI)' -peer '$(PEER)' -baseline tests/bench/baseline.json $(BENCHFLAGS)
 
 # How cost grows with services, names, files and lines: plots for the docs.
 growth: build

@@ -129,7 +129,8 @@ func (r report) print(w io.Writer) {
 }
 
 // compare reports the rows that have become more than a fifth slower than in
-// an earlier run: by their ratio to the peer or, without one, by their median.
+// an earlier run: by their ratio to the peer or, without one, to the floor of
+// the machine, since times alone mean nothing on another.
 func (r report) compare(w io.Writer, path string) error {
 	b, err := os.ReadFile(path)
 	if err != nil {
@@ -144,7 +145,7 @@ func (r report) compare(w io.Writer, path string) error {
 		if i < 0 {
 			continue
 		}
-		was, is, unit := old.Rows[i].CLI.Median, l.CLI.Median, "ms"
+		was, is, unit := old.Rows[i].CLI.Median/old.floor(), l.CLI.Median/r.floor(), "times the floor"
 		if l.Ratio > 0 && old.Rows[i].Ratio > 0 {
 			was, is, unit = old.Rows[i].Ratio, l.Ratio, "of the peer"
 		}
@@ -153,6 +154,16 @@ func (r report) compare(w io.Writer, path string) error {
 		}
 	}
 	return nil
+}
+
+// floor is what starting a program took in this run, in milliseconds.
+func (r report) floor() float64 {
+	for _, l := range r.Floors {
+		if l.Name == forkAndExec && l.CLI.Median > 0 {
+			return l.CLI.Median
+		}
+	}
+	return 1
 }
 
 // pressure returns for how long, since boot, something waited for a CPU.

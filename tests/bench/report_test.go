@@ -30,7 +30,8 @@ func TestSharesAreRoundByRound(t *testing.T) {
 
 func TestOnlyWhatBecameAFifthSlowerIsReported(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "old.json")
-	old := report{Rows: []line{{Name: "a", CLI: spread{Median: 10}}, {Name: "b", CLI: spread{Median: 10}, Ratio: 0.5}}}
+	old := report{Rows: []line{{Name: "a", CLI: spread{Median: 10}}, {Name: "b", CLI: spread{Median: 10}, Ratio: 0.5}, {Name: "c", CLI: spread{Median: 10}}},
+		Floors: []line{{Name: forkAndExec, CLI: spread{Median: 1}}}}
 	if err := writeJSON(path, old); err != nil {
 		t.Fatal(err)
 	}
@@ -38,12 +39,13 @@ func TestOnlyWhatBecameAFifthSlowerIsReported(t *testing.T) {
 		{Name: "a", CLI: spread{Median: 11.9}},
 		{Name: "b", CLI: spread{Median: 5}, Ratio: 0.61},
 		{Name: "new", CLI: spread{Median: 99}},
-	}}
+		{Name: "c", CLI: spread{Median: 30}},
+	}, Floors: []line{{Name: forkAndExec, CLI: spread{Median: 2}}}}
 	var out strings.Builder
 	if err := now.compare(&out, path); err != nil {
 		t.Fatal(err)
 	}
-	if got := out.String(); got != "slower: b: 0.61 of the peer, was 0.50\n" {
+	if got := out.String(); got != "slower: b: 0.61 of the peer, was 0.50\nslower: c: 15.00 times the floor, was 10.00\n" {
 		t.Errorf("got %q", got)
 	}
 	if err := now.compare(&out, filepath.Join(t.TempDir(), "none")); !os.IsNotExist(err) {
