@@ -24,6 +24,8 @@ type curtain struct {
 	tell   func(apply.Event)
 	mu     sync.Mutex
 	unmade int             // containers that the plan has yet to make
+	unrun  int             // and to start
+	waits  bool            // one of them waits for another's health or end
 	busy   map[string]bool // objects being worked on
 	begun  bool            // a container is starting
 	left   map[string]bool // those that still were when the curtain rose
@@ -48,8 +50,11 @@ func (a *attachment) newCurtain(steps []reconcile.Step) (*curtain, error) {
 		a.stream.release()
 	}
 	for _, step := range steps {
-		if _, ok := step.Do.(reconcile.CreateContainer); ok {
+		switch step.Do.(type) {
+		case reconcile.CreateContainer:
 			c.unmade++
+		case reconcile.StartContainer:
+			c.unrun++
 		}
 	}
 	return c, nil
@@ -83,7 +88,7 @@ func (c *curtain) report(e apply.Event) {
 		c.show.Report(e)
 	}
 	c.note(e)
-	if c.begun && c.unmade <= 0 && len(c.busy) == 0 {
+	if c.begun && c.unmade <= 0 && len(c.busy) == 0 && (c.unrun <= 0 || c.waits) {
 		c.lift()
 	}
 }
@@ -95,8 +100,16 @@ func (c *curtain) note(e apply.Event) {
 	} else {
 		c.busy[key] = true
 	}
-	if e.Kind == "Container" && (e.Word == "Created" || e.Word == "Recreated") {
+	if e.Kind != "Container" {
+		return
+	}
+	switch e.Word {
+	case "Created", "Recreated":
 		c.unmade--
+	case "Started":
+		c.unrun--
+	case "Waiting":
+		c.waits = true
 	}
 }
 
