@@ -64,8 +64,11 @@ func (f *filter) shows(l logs.Line) bool {
 	return l.Stream == logs.Notice || strings.Contains(strings.ToLower(string(l.Text)), strings.ToLower(f.text))
 }
 
-// hold keeps lines back until release.
-func (st *stream) hold() { st.held.Lock() }
+// hold keeps lines back until release; those before are on the terminal.
+func (st *stream) hold() {
+	st.held.Lock()
+	_, _ = st.out.Flush(), st.err.Flush() // who prints next is told of errors
+}
 
 // release lets lines through again.
 func (st *stream) release() { st.held.Unlock() }
