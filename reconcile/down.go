@@ -103,10 +103,10 @@ func (p *planner) onNetwork(network string) (after []int, left bool) {
 		if !slices.ContainsFunc(a.Spec.Endpoints, func(e engine.EndpointSpec) bool { return e.Network == network }) {
 			continue
 		}
-		if p.removed[a.Name] == 0 {
+		if p.gone[a.ID] == 0 {
 			left = true
 		}
-		after = append(after, p.removed[a.Name])
+		after = append(after, p.gone[a.ID])
 	}
 	return after, left
 }
@@ -131,7 +131,7 @@ func (p *planner) dropVolumes() {
 func (p *planner) dropImages(which string) {
 	users := map[string][]int{}
 	for _, a := range p.actual.Containers {
-		users[a.Spec.Image] = append(users[a.Spec.Image], p.removed[a.Name])
+		users[a.Spec.Image] = append(users[a.Spec.Image], p.gone[a.ID])
 	}
 	for _, i := range p.desired.Images {
 		if _, ok := users[i.Ref]; !ok && p.actual.Images[i.Ref] != "" {

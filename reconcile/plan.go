@@ -76,6 +76,7 @@ type planner struct {
 
 	// The step that brings each thing about, by name; absent when it needs none.
 	image, network, volume, stopped, removed, created, started, amended map[string]int
+	gone                                                                map[string]int // the same removals by container id: one that is being replaced shares its name
 	awaited                                                             map[await]int
 }
 
@@ -90,7 +91,7 @@ func newPlanner(d Desired, a Actual, o Options) *planner {
 		selected: selection(d.Containers, o),
 		have:     map[string]*ActualContainer{}, verdicts: map[string]verdict{}, touched: map[string]bool{},
 		image: map[string]int{}, network: map[string]int{}, volume: map[string]int{},
-		stopped: map[string]int{}, removed: map[string]int{}, created: map[string]int{}, started: map[string]int{}, amended: map[string]int{},
+		stopped: map[string]int{}, removed: map[string]int{}, gone: map[string]int{}, created: map[string]int{}, started: map[string]int{}, amended: map[string]int{},
 		early: map[string]bool{}, surplus: map[string]int{}, hooked: map[string][]int{}, awaited: map[await]int{}, networkNews: map[string]string{}, volumeNews: map[string]string{},
 	}
 	p.desired.Containers = joinNamed(d.Containers)

@@ -58,7 +58,7 @@ func (p *planner) leavers(network string) []int {
 	for _, a := range p.actual.Containers {
 		for _, e := range a.Spec.Endpoints {
 			if e.Network == network {
-				after = append(after, p.removed[a.Name])
+				after = append(after, p.gone[a.ID])
 			}
 		}
 	}
@@ -90,7 +90,7 @@ func (p *planner) holders(volume string) []int {
 	for _, a := range p.actual.Containers {
 		for _, name := range a.Volumes {
 			if name == volume {
-				after = append(after, p.removed[a.Name])
+				after = append(after, p.gone[a.ID])
 			}
 		}
 	}

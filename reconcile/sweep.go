@@ -43,6 +43,7 @@ func (p *planner) drop(a ActualContainer) {
 	}
 	do := RemoveContainer{ID: a.ID, Name: a.Name, Service: a.Service(), Volumes: unused}
 	p.surplus[a.Name] = p.add(do, "another record has its place", after...)
+	p.gone[a.ID] = p.surplus[a.Name]
 }
 
 func (p *planner) needless(a ActualContainer) string {
@@ -106,7 +107,12 @@ func (p *planner) take(a ActualContainer, why string, volumes bool, after ...int
 		after = []int{p.stopped[a.Name]}
 	}
 	do := RemoveContainer{ID: a.ID, Name: a.Name, Service: a.Service(), Volumes: volumes}
-	p.removed[a.Name] = p.add(do, why, after...)
+	p.removal(a, p.add(do, why, after...))
+}
+
+// removal notes the step that removes a container.
+func (p *planner) removal(a ActualContainer, step int) {
+	p.removed[a.Name], p.gone[a.ID] = step, step
 }
 
 // createEarly writes the records of replacing containers before the replaced

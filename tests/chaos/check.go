@@ -24,12 +24,13 @@ func (w *World) Check(p Point, up bool) error {
 			errs = append(errs, fmt.Errorf("after the next up: %w", err))
 		}
 	}
-	if _, err := w.Davit("down", "-v"); err != nil {
+	downOut, err := w.Davit("down", "-v")
+	if err != nil {
 		errs = append(errs, fmt.Errorf("next down: %w", err))
 	}
 	left, err := w.Residue()
 	if len(left) > 0 {
-		err = fmt.Errorf("after down there is:\n  %s", strings.Join(left, "\n  "))
+		err = fmt.Errorf("after down, which said\n%s\nthere is:\n  %s", downOut, strings.Join(left, "\n  "))
 	}
 	return errors.Join(append(errs, err)...)
 }
