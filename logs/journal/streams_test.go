@@ -100,7 +100,9 @@ func TestFiftyIdleContainersNeedNoThreads(t *testing.T) {
 		waiting = len(p.ready)
 		p.mu.Unlock()
 	}
-	if n := threads(t); n > before+8 {
+	// The runtime keeps the threads in which files were made; 100 pumps that each
+	// held one would be 100 more.
+	if n := threads(t); n > before+40 {
 		t.Errorf("%d threads, %d before", n, before)
 	}
 	cancel()
