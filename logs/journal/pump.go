@@ -20,7 +20,7 @@ const (
 	// streams are busy, the pace is what order between them is worth. A stream
 	// that speaks now and then needs no pace: it is taken at once, after what
 	// gathers in the other.
-	paceAlone  = 8 * time.Millisecond
+	paceAlone  = 16 * time.Millisecond
 	paceBeside = 700 * time.Microsecond
 )
 
