@@ -123,7 +123,7 @@ func (l *loaded) removable(e *project.Error) *yaml.Node {
 	if len(parts) == 2 || len(parts) > 2 && parts[2] == "profiles" {
 		return nil
 	}
-	if spec, err := specification(); len(parts) == 1 && (err != nil || spec.props[e.Key] != nil || nearest(e.Key, spec.props) != "") {
+	if spec := specification(); len(parts) == 1 && (spec.props[e.Key] != nil || nearest(e.Key, spec.props) != "") {
 		return nil
 	}
 	f := l.tree.index.Files[i]

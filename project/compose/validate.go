@@ -27,10 +27,7 @@ type validator struct {
 // validate returns what is wrong with the form of a file. partial leaves out
 // what only a merged model must have.
 func validate(f *source.File, noInterpolate, partial bool) project.Errors {
-	spec, err := specification()
-	if err != nil {
-		return project.Errors{{What: fmt.Sprintf("the compose schema cannot be read: %v", err)}}
-	}
+	spec := specification()
 	v := &validator{file: f, plain: noInterpolate, part: partial}
 	for _, doc := range f.Docs {
 		if doc.Kind != yaml.MappingNode {
@@ -169,10 +166,7 @@ func (v *validator) unknown(k *yaml.Node, s *shape) {
 
 // elsewhere says where a key that is often put into the wrong place belongs.
 func elsewhere(key string) string {
-	spec, err := specification()
-	if err != nil {
-		return ""
-	}
+	spec := specification()
 	if _, top := spec.props[key]; top {
 		return "at the top level of the file"
 	}
