@@ -70,14 +70,13 @@ type planner struct {
 	networkNews map[string]string // networks and volumes to be made anew, and why
 	volumeNews  map[string]string
 
-	early   map[string]bool  // containers whose new record is written before the old one goes
-	surplus map[string]int   // the steps that remove further records of a name
-	hooked  map[string][]int // the steps after which a service's pre_start hooks are done
+	early  map[string]bool  // containers whose new record is written before the old one goes
+	hooked map[string][]int // the steps after which a service's pre_start hooks are done
 
 	// The step that brings each thing about, by name; absent when it needs none.
-	image, network, volume, stopped, removed, created, started, amended map[string]int
-	gone                                                                map[string]int // the same removals by container id: one that is being replaced shares its name
-	awaited                                                             map[await]int
+	image, network, volume, stopped, created, started, amended map[string]int
+	gone                                                       map[string]int // removals, by container id: records may share a name
+	awaited                                                    map[await]int
 }
 
 type await struct {
@@ -91,8 +90,8 @@ func newPlanner(d Desired, a Actual, o Options) *planner {
 		selected: selection(d.Containers, o),
 		have:     map[string]*ActualContainer{}, verdicts: map[string]verdict{}, touched: map[string]bool{},
 		image: map[string]int{}, network: map[string]int{}, volume: map[string]int{},
-		stopped: map[string]int{}, removed: map[string]int{}, gone: map[string]int{}, created: map[string]int{}, started: map[string]int{}, amended: map[string]int{},
-		early: map[string]bool{}, surplus: map[string]int{}, hooked: map[string][]int{}, awaited: map[await]int{}, networkNews: map[string]string{}, volumeNews: map[string]string{},
+		stopped: map[string]int{}, gone: map[string]int{}, created: map[string]int{}, started: map[string]int{}, amended: map[string]int{},
+		early: map[string]bool{}, hooked: map[string][]int{}, awaited: map[await]int{}, networkNews: map[string]string{}, volumeNews: map[string]string{},
 	}
 	p.desired.Containers = joinNamed(d.Containers)
 	for _, c := range p.desired.Containers {
@@ -170,11 +169,12 @@ func (p *planner) planContainer(c Container) {
 	if v.fate == keep || v.fate == amend || p.options.NoStart {
 		return
 	}
-	after := append([]int{p.created[c.Name], p.surplus[c.Name]}, p.beforeStart(c)...)
+	after := append(p.surplus(c.Name), p.created[c.Name])
+	after = append(after, p.beforeStart(c)...)
 	after = append(after, p.amenders(c)...)
 	switch {
 	case p.early[c.Name]:
-		after = append(after, p.removed[c.Name])
+		after = append(after, p.removed(c.Name))
 		after = append(after, p.resources(c)...)
 	case p.created[c.Name] == 0:
 		after = append(after, p.stopped[c.Name])
@@ -222,7 +222,8 @@ func anonymous(c engine.Container) map[string]string {
 
 // beforeCreate is what must be there before the container's record is written.
 func (p *planner) beforeCreate(c Container) []int {
-	after := append([]int{p.removed[c.Name], p.surplus[c.Name]}, p.images(c)...)
+	after := append(p.surplus(c.Name), p.removed(c.Name))
+	after = append(after, p.images(c)...)
 	return append(append(after, p.resources(c)...), p.joinees(c)...)
 }
 

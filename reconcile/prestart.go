@@ -21,11 +21,10 @@ func (p *planner) before(c Container, after []int) []int {
 // has done its work.
 func (p *planner) hook(c, h Container, after []int) int {
 	why := "pre_start of " + c.Service
-	if old := p.have[h.Name]; old != nil && p.removed[h.Name] == 0 {
+	if old := p.have[h.Name]; old != nil && p.gone[old.ID] == 0 {
 		p.take(*old, "a former attempt", true)
 	}
-	gone := p.removed[h.Name]
-	before := append(append([]int{gone}, p.images(h)...), p.resources(h)...)
+	before := append(append(p.images(h), p.removed(h.Name)), p.resources(h)...)
 	do := CreateContainer{Name: h.Name, Service: h.Service, Number: h.Number, Spec: h.Spec, Hash: h.Hash}
 	do.Spec.Labels = labelled(h)
 	made := p.add(do, why, before...)

@@ -16,7 +16,7 @@ func (p *planner) sweep() {
 	for _, a := range p.actual.Containers {
 		if w := p.needless(a); w != "" {
 			gone = append(gone, a)
-			why[a.Name] = w
+			why[a.ID] = w
 		}
 	}
 	// The youngest replica goes first.
@@ -28,7 +28,7 @@ func (p *planner) sweep() {
 			p.drop(a)
 			continue
 		}
-		p.take(a, why[a.Name], false)
+		p.take(a, why[a.ID], false)
 	}
 }
 
@@ -42,8 +42,7 @@ func (p *planner) drop(a ActualContainer) {
 		after = []int{p.add(do, "another record has its place")}
 	}
 	do := RemoveContainer{ID: a.ID, Name: a.Name, Service: a.Service(), Volumes: unused}
-	p.surplus[a.Name] = p.add(do, "another record has its place", after...)
-	p.gone[a.ID] = p.surplus[a.Name]
+	p.gone[a.ID] = p.add(do, "another record has its place", after...)
 }
 
 func (p *planner) needless(a ActualContainer) string {
@@ -107,12 +106,27 @@ func (p *planner) take(a ActualContainer, why string, volumes bool, after ...int
 		after = []int{p.stopped[a.Name]}
 	}
 	do := RemoveContainer{ID: a.ID, Name: a.Name, Service: a.Service(), Volumes: volumes}
-	p.removal(a, p.add(do, why, after...))
+	p.gone[a.ID] = p.add(do, why, after...)
 }
 
-// removal notes the step that removes a container.
-func (p *planner) removal(a ActualContainer, step int) {
-	p.removed[a.Name], p.gone[a.ID] = step, step
+// removed is the step that removes the container which has a name; zero when
+// none has it, or it stays.
+func (p *planner) removed(name string) int {
+	if old := p.have[name]; old != nil {
+		return p.gone[old.ID]
+	}
+	return 0
+}
+
+// surplus are the steps that remove the further records of a name.
+func (p *planner) surplus(name string) []int {
+	var after []int
+	for _, a := range p.actual.Containers {
+		if a.Name == name && a.ID != p.have[name].ID {
+			after = append(after, p.gone[a.ID])
+		}
+	}
+	return after
 }
 
 // createEarly writes the records of replacing containers before the replaced
@@ -125,7 +139,7 @@ func (p *planner) createEarly() {
 		if v.fate != replace || p.remakesVolume(c) {
 			continue
 		}
-		after := append(append([]int{p.surplus[c.Name]}, p.images(c)...), p.joinees(c)...)
+		after := append(append(p.surplus(c.Name), p.images(c)...), p.joinees(c)...)
 		p.early[c.Name] = true
 		p.created[c.Name] = p.add(p.creation(c, v), v.why, after...)
 	}

@@ -159,7 +159,7 @@ func (p *planner) sweepOrphans() {
 	for _, a := range p.actual.Containers {
 		if Orphan(p.desired, a) {
 			do := RemoveContainer{ID: a.ID, Name: a.Name, Service: a.Service()}
-			p.removal(a, p.add(do, "its service is not in the compose files"))
+			p.gone[a.ID] = p.add(do, "its service is not in the compose files")
 		}
 	}
 }
