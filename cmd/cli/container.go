@@ -249,9 +249,7 @@ func (o containerLsOptions) takes(c engine.Snapshot) (bool, error) {
 		case "ancestor":
 			ok = c.Spec.Image == v || c.ImageID == v
 		case "label":
-			k, want, valued := strings.Cut(v, "=")
-			got, has := c.Spec.Labels[k]
-			ok = has && (!valued || got == want)
+			ok = labelMatches(c.Spec.Labels, v)
 		default:
 			return false, fmt.Errorf("unknown filter %q: use name, id, status, label or ancestor", key)
 		}

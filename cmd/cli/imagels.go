@@ -1,10 +1,10 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
 	"path"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -113,35 +113,17 @@ func (o imageLsOptions) row(img engine.Image, row map[string]any) map[string]any
 // imageMatches says whether one name of an image passes all filters. A
 // reference may have the wildcards of path.Match; without a tag it means all.
 func imageMatches(img engine.Image, repository, tag string, filters []string) (bool, error) {
-	verdict := map[string]bool{}
-	for _, f := range filters {
-		key, value, ok := strings.Cut(f, "=")
-		if !ok {
-			return false, fmt.Errorf("filter %q: write it as key=value", f)
-		}
-		var hit bool
+	return passes(filters, func(key, value string) (bool, error) {
 		switch key {
 		case "dangling":
-			hit = (len(img.Names) == 0) == (value == "true" || value == "1")
+			return (len(img.Names) == 0) == saysYes(value), nil
 		case "label":
-			hit = labelMatches(img.Config.Labels, value)
-			key = f // labels all have to be there
+			return labelMatches(img.Config.Labels, value), nil
 		case "reference":
 			whole, err := path.Match(value, repository+":"+tag)
-			if err != nil {
-				return false, fmt.Errorf("filter %q: %w", f, err)
-			}
 			alone, _ := path.Match(value, repository)
-			hit = whole || alone
-		default:
-			return false, fmt.Errorf("filter %q: use one of dangling, label, reference", f)
+			return whole || alone, err
 		}
-		verdict[key] = verdict[key] || hit
-	}
-	for _, hit := range verdict {
-		if !hit {
-			return false, nil
-		}
-	}
-	return true, nil
+		return false, errors.New("use one of dangling, label, reference")
+	})
 }

@@ -124,11 +124,9 @@ func (s *session) networkIs(n engine.Network, kind, value string) bool {
 	case "type":
 		return value == "custom"
 	case "dangling":
-		return (len(s.engine.Users(n.Name)) == 0) == (value == "true" || value == "1")
+		return (len(s.engine.Users(n.Name)) == 0) == saysYes(value)
 	}
-	key, want, exact := strings.Cut(value, "=")
-	have, ok := n.Labels[key]
-	return ok && (!exact || have == want)
+	return labelMatches(n.Labels, value)
 }
 
 type networkCreateOptions struct {

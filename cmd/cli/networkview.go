@@ -183,13 +183,11 @@ func poolsOf(o networkCreateOptions) ([]engine.Pool, error) {
 func prunable(n engine.Network, filters []string) (bool, error) {
 	for _, f := range filters {
 		kind, value, ok := strings.Cut(f, "=")
-		key, want, exact := strings.Cut(value, "=")
-		have, labelled := n.Labels[key]
 		switch {
 		case !ok:
 			return false, fmt.Errorf("invalid filter %q: use until=, label= or label!=", f)
-		case kind == "label" && (!labelled || exact && have != want),
-			kind == "label!" && labelled && (!exact || have == want):
+		case kind == "label" && !labelMatches(n.Labels, value),
+			kind == "label!" && labelMatches(n.Labels, value):
 			return false, nil
 		case kind == "until":
 			before, err := until(value)

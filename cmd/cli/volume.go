@@ -80,47 +80,24 @@ func runVolumeLs(g *globals, o volumeLsOptions) error {
 	return t.Print(g.out, o.format)
 }
 
-// volumeMatches says whether a volume passes docker's filters: values of one
-// key are alternatives, keys add up.
+// volumeMatches says whether a volume passes all filters. Used are the users of
+// each volume, by its name.
 func volumeMatches(v engine.Volume, filters []string, used map[string][]string) (bool, error) {
-	verdict := map[string]bool{}
-	for _, f := range filters {
-		key, value, ok := strings.Cut(f, "=")
-		if !ok {
-			return false, fmt.Errorf("filter %q: write it as key=value", f)
-		}
-		var hit bool
+	return passes(filters, func(key, value string) (bool, error) {
 		switch key {
 		case "dangling":
-			hit = (len(used[v.Name]) == 0) == (value == "true" || value == "1")
+			return (len(used[v.Name]) == 0) == saysYes(value), nil
 		case "name":
-			hit = strings.Contains(v.Name, value)
+			return strings.Contains(v.Name, value), nil
 		case "driver":
-			hit = v.Driver == value
+			return v.Driver == value, nil
 		case "label":
-			hit = labelMatches(v.Labels, value)
+			return labelMatches(v.Labels, value), nil
 		case "label!":
-			hit = !labelMatches(v.Labels, value)
-		default:
-			return false, fmt.Errorf("filter %q: use one of dangling, driver, label, name", key)
+			return !labelMatches(v.Labels, value), nil
 		}
-		if key == "label" || key == "label!" {
-			key = f // labels all have to be there
-		}
-		verdict[key] = verdict[key] || hit
-	}
-	for _, hit := range verdict {
-		if !hit {
-			return false, nil
-		}
-	}
-	return true, nil
-}
-
-func labelMatches(labels map[string]string, want string) bool {
-	key, value, exact := strings.Cut(want, "=")
-	have, ok := labels[key]
-	return ok && (!exact || have == value)
+		return false, errors.New("use one of dangling, driver, label, name")
+	})
 }
 
 // A volumeJSON is a volume as `docker volume inspect` shows it.
