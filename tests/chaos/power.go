@@ -1,7 +1,6 @@
 package chaos
 
 import (
-	"fmt"
 	"os"
 	"path/filepath"
 
@@ -11,18 +10,8 @@ import (
 // NewDiskWorld makes a world whose root is a disk of its own (see NewDisk), with
 // busybox in its store. Its goroutine stays locked to its thread.
 func NewDiskWorld(project, dir string, size int64, options ...string) (*World, error) {
-	bin, err := kernel.Binaries()
+	w, err := unfurnished(project, dir)
 	if err != nil {
-		return nil, err
-	}
-	if err := kernel.Isolate(); err != nil {
-		return nil, err
-	}
-	w := &World{Project: fmt.Sprintf("%s-%d", project, os.Getpid()), Dir: dir, Patience: patience, bin: bin}
-	if err := w.Compose(Reference); err != nil {
-		return nil, err
-	}
-	if err := w.archive(); err != nil {
 		return nil, err
 	}
 	if w.disk, err = NewDisk(dir, size, options...); err != nil {

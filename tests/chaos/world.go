@@ -68,6 +68,15 @@ type World struct {
 // dir. Its goroutine stays locked to its thread, in a network namespace of its
 // own.
 func NewWorld(project, dir string) (*World, error) {
+	w, err := unfurnished(project, dir)
+	if err != nil {
+		return nil, err
+	}
+	return w, w.renew()
+}
+
+// unfurnished makes a world that has no root yet, and so nothing in it.
+func unfurnished(project, dir string) (*World, error) {
 	bin, err := kernel.Binaries()
 	if err != nil {
 		return nil, err
@@ -80,10 +89,7 @@ func NewWorld(project, dir string) (*World, error) {
 	if err := w.Compose(Reference); err != nil {
 		return nil, err
 	}
-	if err := w.archive(); err != nil {
-		return nil, err
-	}
-	return w, w.renew()
+	return w, w.archive()
 }
 
 // Compose writes the project's file.
