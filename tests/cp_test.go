@@ -31,14 +31,6 @@ services:
         done
 `
 
-// rounds is how often a race is run: a tenth unless all of it is asked for.
-func rounds(all int) int {
-	if os.Getenv("DAVIT_LONG") == "" {
-		return all / 10
-	}
-	return all
-}
-
 // TestCopiesStayInsideTheContainer copies in and out through links that the
 // container swaps all the while (CVE-2018-15664, CVE-2026-41568): what lies
 // outside is never written, and never comes out.
@@ -54,7 +46,7 @@ func TestCopiesStayInsideTheContainer(t *testing.T) {
 			filepath.Join(h.bin, "davit"), append([]string{"-p", h.project, "--progress", "quiet", "cp"}, args...)...)
 	}
 	came := 0
-	for i := range rounds(1000) / 4 {
+	for i := range kernel.Tenth(1000) / 4 {
 		ours("file", "app:/play/at/file")
 		ours("file", "app:/play/at/new"+fmt.Sprint(i))
 		for _, from := range []string{"app:/play/at/file", "app:/play/f"} {

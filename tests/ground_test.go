@@ -73,10 +73,7 @@ services:
 `
 
 func TestKeeperKilledUnderLoad(t *testing.T) {
-	kills := 20
-	if os.Getenv("DAVIT_LONG") != "" {
-		kills = 200
-	}
+	kills := kernel.Tenth(200)
 	lines := kills * 20000 / 2
 	h := newHost(t, "killed", strings.Replace(killed, "LINES", strconv.Itoa(lines), 1))
 	h.davit("up", "-d")

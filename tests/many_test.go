@@ -12,18 +12,10 @@ import (
 	"github.com/davit-run/davit/tests/residue"
 )
 
-// fraction is n, or a tenth of it when the long sweeps are not asked for.
-func fraction(n int) int {
-	if os.Getenv("DAVIT_LONG") != "" {
-		return n
-	}
-	return max(1, n/10)
-}
-
 // Up, ps and down of many containers of one project; newHost holds that they
 // leave nothing.
 func TestManyContainersOfOneProject(t *testing.T) {
-	n := fraction(200)
+	n := kernel.Tenth(200)
 	h := newHost(t, "many", fmt.Sprintf("services:\n  web: {image: busybox, command: sleep 3600, stop_signal: SIGKILL, scale: %d}\n", n))
 	begun := time.Now()
 	h.davit("up", "-d")
@@ -41,7 +33,7 @@ func TestManyContainersOfOneProject(t *testing.T) {
 
 // Many projects at once, ten containers each.
 func TestManyProjectsAtOnce(t *testing.T) {
-	n := max(2, fraction(20))
+	n := max(2, kernel.Tenth(20))
 	h := newHost(t, "crowd0", "services: {}\n")
 	place := residue.Place{Root: h.root}
 	for i := range n {
@@ -77,7 +69,7 @@ func TestManyProjectsAtOnce(t *testing.T) {
 // Containers whose processes ignore SIGTERM, leave children behind and never
 // reap are gone within the grace period and two seconds, and told as killed.
 func TestStubbornProcessesEnd(t *testing.T) {
-	n := fraction(200)
+	n := kernel.Tenth(200)
 	const script = `trap "" TERM; (sleep 3600 & sleep 3600 &); sh -c "trap \"\" TERM; while :; do sleep 1; done" & while :; do sh -c "exit 0" & sleep 1; done`
 	h := newHost(t, "stubborn", fmt.Sprintf("services:\n  web:\n    image: busybox\n    stop_grace_period: 1s\n    scale: %d\n    command:\n      - sh\n      - -c\n      - '%s'\n",
 		n, strings.ReplaceAll(script, "'", "''")))
@@ -115,7 +107,7 @@ func TestStubbornProcessesEnd(t *testing.T) {
 
 // Containers that the kernel kills for want of memory are told so.
 func TestOutOfMemoryIsTold(t *testing.T) {
-	n := fraction(100)
+	n := kernel.Tenth(100)
 	h := newHost(t, "oom", fmt.Sprintf("services:\n  eater:\n    image: busybox\n    scale: %d\n    mem_limit: 12m\n    memswap_limit: 12m\n    command: [sh, -c, 'x=$$(tail /dev/zero)']\n", n))
 	h.davit("up", "-d")
 	deadline := time.Now().Add(time.Minute)

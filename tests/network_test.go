@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/davit-run/davit/tests/kernel"
 )
 
 // A member is a service as the test knows it: where it is, and what it is
@@ -17,15 +19,6 @@ type member struct {
 	project, name string
 	networks      []string
 	alias         string
-}
-
-// askedFrom is how many of the fifty services ask for every name: all with
-// DAVIT_LONG=1, else a tenth.
-func askedFrom() int {
-	if os.Getenv("DAVIT_LONG") != "" {
-		return 50
-	}
-	return 5
 }
 
 // Fifty services on five networks with aliases, two of the networks shared with
@@ -46,9 +39,9 @@ func TestNamesOfFiftyServicesOnFiveNetworks(t *testing.T) {
 	}
 	slices.Sort(names)
 	names = slices.Compact(append(names, "nobody"))
-	wrong := 0
-	for i := range askedFrom() {
-		asker := ours[i*50/askedFrom()]
+	wrong, askers := 0, kernel.Tenth(50)
+	for i := range askers {
+		asker := ours[i*50/askers]
 		got := h.resolved(asker.name, names)
 		for _, name := range names {
 			if want := strings.Join(meant(asker, name, all, at), " "); got[name] != want {
@@ -57,7 +50,7 @@ func TestNamesOfFiftyServicesOnFiveNetworks(t *testing.T) {
 			}
 		}
 	}
-	t.Logf("%d names asked for from %d services: %d wrong answers", len(names), askedFrom(), wrong)
+	t.Logf("%d names asked for from %d services: %d wrong answers", len(names), askers, wrong)
 	h.davit("-p", "guests", "-f", guests, "down")
 	h.davit("down")
 }

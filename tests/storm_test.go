@@ -10,6 +10,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/davit-run/davit/tests/kernel"
 )
 
 // stormy is a project whose container gets what is in src, but for what is
@@ -30,7 +32,7 @@ services:
 // equal to the filtered tree of the host: names, kinds, modes, contents, links,
 // all of it the container's user's.
 func TestEditStormsReachTheContainer(t *testing.T) {
-	operations := fraction(10_000)
+	operations := kernel.Tenth(10_000)
 	h := newHost(t, "storm", stormy)
 	check(t, os.WriteFile(filepath.Join(h.dir, "Dockerfile"), []byte("FROM busybox\n"), 0o644))
 	check(t, os.WriteFile(filepath.Join(h.dir, ".dockerignore"), []byte("src/*/no\n!src/c/no\n"), 0o644))
@@ -40,7 +42,7 @@ func TestEditStormsReachTheContainer(t *testing.T) {
 	t.Cleanup(func() { h.davit("down", "-t", "0", "--rmi", "local") })
 	pid := strings.TrimSpace(h.davit("container", "inspect", "storm-web-1", "--format", "{{.State.Pid}}"))
 	app := filepath.Join("/proc", pid, "root/app")
-	for seed := range fraction(20) {
+	for seed := range kernel.Tenth(20) {
 		rnd := rand.New(rand.NewPCG(uint64(seed), 11))
 		for i := range operations {
 			edit(rnd, src, i)

@@ -2,7 +2,6 @@ package chaos
 
 import (
 	"fmt"
-	"os"
 	"strings"
 	"testing"
 
@@ -21,10 +20,7 @@ var counting = strings.Replace(Reference, "while :; do echo tick; sleep 0.2; don
 // output, their health and their ports, and learns how they end. 3 rounds, with
 // DAVIT_LONG 50.
 func TestAnchorAndKeeperKilledTogether(t *testing.T) {
-	rounds := 3
-	if os.Getenv("DAVIT_LONG") != "" {
-		rounds = 50
-	}
+	rounds := kernel.Often(3, 50)
 	w := newWorld(t, "chaosboth", counting)
 	w.must(t, "up", "-d")
 	before := w.lives(t)

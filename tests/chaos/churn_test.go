@@ -89,10 +89,7 @@ func (w *World) churn(t *testing.T, n int) {
 // over. 10 of each, with DAVIT_LONG 1,000.
 func TestChurn(t *testing.T) {
 	const warm = 5 // what is opened once is open after so many rounds
-	n := 10
-	if os.Getenv("DAVIT_LONG") != "" {
-		n = 1000
-	}
+	n := kernel.Often(10, 1000)
 	w := newWorld(t, "chaoschurn", "")
 	w.must(t, "up", "-d")
 	w.goroutines(t) // from here on each keeper has adopted what runs

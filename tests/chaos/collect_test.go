@@ -6,16 +6,15 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/davit-run/davit/tests/kernel"
 )
 
 // TestCollectorBesideOthers prunes again and again while images are pulled and
 // built and the project goes up and down: nothing that they need is taken from
 // beneath them, and at the end the store is as it was recorded.
 func TestCollectorBesideOthers(t *testing.T) {
-	rounds := 1
-	if os.Getenv("DAVIT_LONG") != "" {
-		rounds = 20
-	}
+	rounds := kernel.Often(1, 20)
 	w := newWorld(t, "chaoscollect", ticking)
 	ref, closeRegistry := serveImage(t)
 	var err error

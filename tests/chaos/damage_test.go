@@ -78,10 +78,7 @@ func (w *World) records(t *testing.T) (all []string) {
 // names it or does without, and nobody panics. 200 of them, with DAVIT_LONG
 // 2,000.
 func TestDamagedRecords(t *testing.T) {
-	cases := 200
-	if os.Getenv("DAVIT_LONG") != "" {
-		cases = 2000
-	}
+	cases := kernel.Often(200, 2000)
 	w := newWorld(t, "chaosdamage", "")
 	w.must(t, "up", "-d")
 	w.must(t, "stop")
@@ -146,10 +143,7 @@ func (w *World) damaged(t *testing.T, path, kind string, r *rand.Rand) {
 
 // TestDownOfTheDamaged takes projects down of which a record is damaged.
 func TestDownOfTheDamaged(t *testing.T) {
-	every := 10
-	if os.Getenv("DAVIT_LONG") != "" {
-		every = 1
-	}
+	every := kernel.Often(10, 1)
 	w := newWorld(t, "chaosdown", "")
 	r := rand.New(rand.NewPCG(3, 4))
 	i := 0

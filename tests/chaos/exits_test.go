@@ -33,10 +33,7 @@ func exits(dir string, copies int) string {
 // TestExitsWhileTheKeeperIsDead ends containers while nobody looks, and wants
 // all of it known afterwards: 30 of them, with DAVIT_LONG 300.
 func TestExitsWhileTheKeeperIsDead(t *testing.T) {
-	copies := 10
-	if os.Getenv("DAVIT_LONG") != "" {
-		copies = 100
-	}
+	copies := kernel.Often(10, 100)
 	dir := t.TempDir()
 	w := newWorld(t, "chaosexits", exits(dir, copies))
 	w.Patience = 5 * time.Minute // for three hundred containers at once

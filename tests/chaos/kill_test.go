@@ -34,10 +34,7 @@ func TestKillPoints(t *testing.T) {
 	if _, err := exec.LookPath("strace"); err != nil {
 		t.Skip("strace is not installed")
 	}
-	each := 60
-	if os.Getenv("DAVIT_LONG") != "" {
-		each = 640
-	}
+	each := kernel.Often(60, 640)
 	if s := os.Getenv("DAVIT_POINTS"); s != "" {
 		each, _ = strconv.Atoi(s)
 	}

@@ -39,10 +39,7 @@ func occupy(t *testing.T, pid int) *exec.Cmd {
 // takes them for containers, enters them, or ends them. 20 of them, with
 // DAVIT_LONG 200.
 func TestNumbersOfDeadProcessesAreGivenToOthers(t *testing.T) {
-	rounds, copies := 2, 10
-	if os.Getenv("DAVIT_LONG") != "" {
-		rounds = 20
-	}
+	rounds, copies := kernel.Often(2, 20), 10
 	if _, err := os.Stat(lastPID); err != nil {
 		t.Skip("this kernel does not let anybody choose a number: CONFIG_CHECKPOINT_RESTORE")
 	}

@@ -54,10 +54,7 @@ const logLoss = 3 * time.Second
 // done, every record can be read, no half layer is believed, the next up has
 // all run. 5 cuts, with DAVIT_LONG 200.
 func TestPowerCuts(t *testing.T) {
-	rounds := 5
-	if os.Getenv("DAVIT_LONG") != "" {
-		rounds = 200
-	}
+	rounds := kernel.Often(5, 200)
 	w, ack := newDiskWorld(t, "chaospower", 512<<20)
 	r := rand.New(rand.NewPCG(5, 6))
 	for i := range rounds {

@@ -33,10 +33,7 @@ func (w *World) reboot(t *testing.T) {
 // TestReboot stops the machine under the project: ps says what ended, the next
 // up has all of it run again, the volume is as it was.
 func TestReboot(t *testing.T) {
-	rounds := 3
-	if os.Getenv("DAVIT_LONG") != "" {
-		rounds = 50
-	}
+	rounds := kernel.Often(3, 50)
 	w := newWorld(t, "chaosreboot", "")
 	w.must(t, "up", "-d")
 	must(t, os.WriteFile(filepath.Join(w.Layout().VolumeData(w.Project+"_data"), "kept"), []byte("x"), 0o600))

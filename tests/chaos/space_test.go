@@ -227,10 +227,7 @@ func (w *fullWorld) cleared() {
 // the same command succeeds and nothing is left of the failed one.
 func TestPullAndBuildOnAFullDisk(t *testing.T) {
 	points := 15
-	step := 11
-	if os.Getenv("DAVIT_LONG") != "" {
-		step = 1
-	}
+	step := kernel.Often(11, 1)
 	w := newFullWorld(t)
 	verbs := [][]string{
 		{"image", "pull", "-q", w.image},

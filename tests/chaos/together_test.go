@@ -2,19 +2,17 @@ package chaos
 
 import (
 	"fmt"
-	"os"
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/davit-run/davit/tests/kernel"
 )
 
 // TestCommandsTogether runs commands on one project at the same time, again and
 // again: each of them ends, and the last one has its way.
 func TestCommandsTogether(t *testing.T) {
-	rounds := 1
-	if os.Getenv("DAVIT_LONG") != "" {
-		rounds = 40
-	}
+	rounds := kernel.Often(1, 40)
 	w := newWorld(t, "chaostogether", "")
 	for range rounds {
 		for _, both := range [][]string{{"up -d", "up -d"}, {"up -d", "down"}, {"up -d", "up -d --scale worker=3", "down -t 0"}, {"stop", "start", "restart"}} {
@@ -54,10 +52,7 @@ func (w *World) together(t *testing.T, commands []string) {
 // TestManyProjectsAtOnce has projects ask for networks at the same time: no two
 // get the same subnet. 8 projects, with DAVIT_LONG 50.
 func TestManyProjectsAtOnce(t *testing.T) {
-	n := 8
-	if os.Getenv("DAVIT_LONG") != "" {
-		n = 50
-	}
+	n := kernel.Often(8, 50)
 	w := newWorld(t, "chaosmany", "services: {a: {image: busybox, command: sleep 1000d, stop_signal: SIGKILL}}\n")
 	worlds := []*World{w}
 	for i := 1; i < n; i++ {

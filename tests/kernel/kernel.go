@@ -25,6 +25,18 @@ func NeedRoot(t testing.TB) {
 	}
 }
 
+// Often is how often a test repeats what it does: some, but all of it with
+// DAVIT_LONG=1 in the environment.
+func Often(some, all int) int {
+	if os.Getenv("DAVIT_LONG") != "" {
+		return all
+	}
+	return some
+}
+
+// Tenth is n with DAVIT_LONG=1, else a tenth of it, but once at least.
+func Tenth(n int) int { return Often(max(1, n/10), n) }
+
 // Isolate moves the calling goroutine, and every process it starts, into a
 // network namespace of its own, with lo up and nothing else. The thread dies
 // with the goroutine, so there is nothing to undo; a test calls it first.
