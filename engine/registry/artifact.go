@@ -147,14 +147,14 @@ func (c *Client) pushArtifact(ctx context.Context, name string, a Artifact, conf
 	}
 	switch version {
 	case "1.0":
-		return s.manifest(ctx, m, configType, "")
+		return s.artifact(ctx, m, configType, "")
 	case "1.1":
-		return s.manifest(ctx, m, typeEmpty, a.Type)
+		return s.artifact(ctx, m, typeEmpty, a.Type)
 	}
-	digest, err := s.manifest(ctx, m, typeEmpty, a.Type)
+	digest, err := s.artifact(ctx, m, typeEmpty, a.Type)
 	var status remoteerrors.ErrUnexpectedStatus
 	if errors.As(err, &status) && refused(status.StatusCode) {
-		return s.manifest(ctx, m, configType, "")
+		return s.artifact(ctx, m, configType, "")
 	}
 	return digest, err
 }
@@ -177,22 +177,10 @@ func (c *Client) sender(ctx context.Context, name string) (*sender, error) {
 	return &sender{c: c, r: r, p: p, name: name}, nil
 }
 
-// manifest sends an empty configuration of a type, and the manifest with it.
-func (s *sender) manifest(ctx context.Context, m artifactManifest, configType, artifactType string) (string, error) {
-	empty := []byte("{}")
-	m.Config, m.ArtifactType = describe(configType, empty), artifactType
-	if err := s.bytes(ctx, *m.Config, empty); err != nil {
-		return "", fmt.Errorf("configuration: %w", err)
-	}
-	raw, err := json.Marshal(m)
-	if err != nil {
-		return "", err
-	}
-	d := *describe(image.TypeManifest, raw)
-	if err := s.bytes(ctx, d, raw); err != nil {
-		return "", fmt.Errorf("manifest: %w", err)
-	}
-	return d.Digest, nil
+// artifact sends an empty configuration of a type, and the manifest with it.
+func (s *sender) artifact(ctx context.Context, m artifactManifest, configType, artifactType string) (string, error) {
+	m.ArtifactType = artifactType
+	return s.manifest(ctx, m, configType, []byte("{}"))
 }
 
 // PushApplication copies images into the repository of an artefact that is

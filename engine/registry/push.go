@@ -70,13 +70,12 @@ func (c *Client) push(ctx context.Context, name string, img engine.Image) (strin
 
 // send brings a package's layers, configuration and manifest to a registry.
 func (c *Client) send(ctx context.Context, name string, pack *image.Package) (string, error) {
-	r := c.resolver(ctx)
-	p, err := r.Pusher(ctx, name)
+	s, err := c.sender(ctx, name)
 	if err != nil {
 		return "", err
 	}
-	s := &sender{c: c, r: r, p: p, name: name, from: sources(name, pack.Image.Names)}
-	m := image.Manifest{SchemaVersion: 2, MediaType: image.TypeManifest, Layers: make([]image.Descriptor, len(pack.Layers))}
+	s.from = sources(name, pack.Image.Names)
+	m := artifactManifest{Manifest: image.Manifest{SchemaVersion: 2, MediaType: image.TypeManifest, Layers: make([]image.Descriptor, len(pack.Layers))}}
 	group, gctx := errgroup.WithContext(ctx)
 	group.SetLimit(atOnce)
 	for i, l := range pack.Layers {
@@ -88,8 +87,14 @@ func (c *Client) send(ctx context.Context, name string, pack *image.Package) (st
 	if err := group.Wait(); err != nil {
 		return "", err
 	}
-	m.Config = describe(image.TypeConfig, pack.Config)
-	if err := s.bytes(ctx, *m.Config, pack.Config); err != nil {
+	return s.manifest(ctx, m, image.TypeConfig, pack.Config)
+}
+
+// manifest sends a configuration, and the manifest with it; it returns the
+// manifest's digest.
+func (s *sender) manifest(ctx context.Context, m artifactManifest, configType string, config []byte) (string, error) {
+	m.Config = describe(configType, config)
+	if err := s.bytes(ctx, *m.Config, config); err != nil {
 		return "", fmt.Errorf("configuration: %w", err)
 	}
 	raw, err := json.Marshal(m)
