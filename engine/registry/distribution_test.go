@@ -163,15 +163,8 @@ func TestRoundTripOfImages(t *testing.T) {
 		names = nil // all
 	}
 	host, count := counted(t, realRegistry(t))
-	cache, err := images.Open("")
+	cache, all, err := images.Ready(t.Context(), t.Output(), names...)
 	if err != nil {
-		t.Fatal(err)
-	}
-	all, err := images.Find(names...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cache.Make(t.Context(), t.Output(), all...); err != nil {
 		t.Fatal(err)
 	}
 	for _, im := range all {

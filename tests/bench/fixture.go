@@ -68,15 +68,8 @@ func makeFixture(ctx context.Context, dir string) (*fixture, error) {
 
 // makeLayers writes the layers, each as a tar and compressed, side by side.
 func (f *fixture) makeLayers(ctx context.Context) error {
-	cache, err := images.Open("")
+	cache, _, err := images.Ready(ctx, os.Stderr, imageLayers...)
 	if err != nil {
-		return err
-	}
-	ims, err := images.Find(imageLayers...)
-	if err != nil {
-		return err
-	}
-	if err := cache.Make(ctx, os.Stderr, ims...); err != nil {
 		return err
 	}
 	var sum int64

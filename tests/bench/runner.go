@@ -46,15 +46,8 @@ func (r *runner) load(ctx context.Context, names ...string) error {
 	if len(names) == 0 {
 		return nil
 	}
-	cache, err := images.Open("")
+	cache, list, err := images.Ready(ctx, os.Stderr, names...)
 	if err != nil {
-		return err
-	}
-	list, err := images.Find(names...)
-	if err != nil {
-		return err
-	}
-	if err := cache.Make(ctx, os.Stderr, list...); err != nil {
 		return err
 	}
 	load := r.engine(ctx, "load")

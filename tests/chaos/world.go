@@ -99,15 +99,8 @@ func (w *World) Compose(content string) error {
 
 // archive writes the image that is loaded into Dir.
 func (w *World) archive() error {
-	cache, err := images.Open("")
+	cache, ims, err := images.Ready(context.Background(), os.Stderr, "busybox")
 	if err != nil {
-		return err
-	}
-	ims, err := images.Find("busybox")
-	if err != nil {
-		return err
-	}
-	if err := cache.Make(context.Background(), os.Stderr, ims...); err != nil {
 		return err
 	}
 	f, err := os.Create(w.path("busybox.tar"))

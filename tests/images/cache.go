@@ -39,6 +39,20 @@ func Open(dir string) (*Cache, error) {
 	return &Cache{dir}, nil
 }
 
+// Ready opens the user's own cache and makes what is missing of the named images
+// (none named: of all). One line per image is written to out.
+func Ready(ctx context.Context, out io.Writer, names ...string) (*Cache, []Image, error) {
+	c, err := Open("")
+	if err != nil {
+		return nil, nil, err
+	}
+	ims, err := Find(names...)
+	if err != nil {
+		return nil, nil, err
+	}
+	return c, ims, c.Make(ctx, out, ims...)
+}
+
 // A layer is the note beside a cached tar.
 type layer struct {
 	From   string    `json:"from"`   // digest of recipe and base: another one makes the layer stale
