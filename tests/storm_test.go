@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/davit-run/davit/tests/kernel"
+	"github.com/davit-run/davit/tests/picture"
 )
 
 // stormy is a project whose container gets what is in src, but for what is
@@ -49,12 +50,12 @@ func TestEditStormsReachTheContainer(t *testing.T) {
 		}
 		var got, want string
 		equal := func() bool {
-			got, want = tree(app, "", nil), tree(src, "1234:1235 ", counts)
+			got, want = picture.Of(app, nil, owners), picture.Of(src, counts, func(fs.FileInfo) string { return "1234:1235" })
 			return got == want
 		}
 		for deadline := time.Now().Add(60 * time.Second); !equal(); time.Sleep(20 * time.Millisecond) {
 			if time.Now().After(deadline) {
-				t.Fatalf("seed %d: the container's tree is not the host's:\n%s\n%s", seed, difference(got, want), h.davit("watch", "--status"))
+				t.Fatalf("seed %d: the container's tree is not the host's:\n%s\n%s", seed, picture.Difference(got, want), h.davit("watch", "--status"))
 			}
 		}
 		if strings.Count(want, "\n") < 10 {
@@ -113,53 +114,7 @@ func counts(rel string) bool {
 	return true
 }
 
-// tree is one line for each path below dir that counts: whose it is, unless that
-// is given, its mode, its name, its content.
-func tree(dir, owner string, counts func(rel string) bool) string {
-	var b strings.Builder
-	_ = filepath.WalkDir(dir, func(p string, d fs.DirEntry, err error) error {
-		rel, _ := filepath.Rel(dir, p)
-		if err != nil || rel == "." || counts != nil && !counts(rel) {
-			return nil
-		}
-		info, err := d.Info()
-		if err != nil {
-			return nil
-		}
-		who := owner
-		if who == "" {
-			uid, gid := owners(info)
-			who = fmt.Sprintf("%d:%d ", uid, gid)
-		}
-		b.WriteString(who + info.Mode().String() + " " + rel)
-		switch {
-		case d.Type()&fs.ModeSymlink != 0:
-			to, _ := os.Readlink(p)
-			b.WriteString(" -> " + to)
-		case d.Type().IsRegular():
-			content, _ := os.ReadFile(p)
-			fmt.Fprintf(&b, " %q", content)
-		}
-		b.WriteString("\n")
-		return nil
-	})
-	return b.String()
-}
-
-// difference is what only one of two trees has: + the first, - the second.
-func difference(got, want string) string {
-	var b strings.Builder
-	for sign, pair := range map[string][2]string{"+ ": {got, want}, "- ": {want, got}} {
-		for l := range strings.Lines(pair[0]) {
-			if !strings.Contains("\n"+pair[1], "\n"+l) {
-				b.WriteString(sign + l)
-			}
-		}
-	}
-	return b.String()
-}
-
-func owners(info fs.FileInfo) (uid, gid uint32) {
+func owners(info fs.FileInfo) string {
 	st := info.Sys().(*syscall.Stat_t)
-	return st.Uid, st.Gid
+	return fmt.Sprintf("%d:%d", st.Uid, st.Gid)
 }

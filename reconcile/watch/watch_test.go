@@ -7,13 +7,14 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/davit-run/davit/tests/picture"
 )
 
 // A replica is a directory kept like another by nothing but the watcher's
@@ -73,41 +74,6 @@ func (r *replica) file(f File) error {
 	return os.Chmod(to, st.Mode().Perm())
 }
 
-// picture is what is below a directory: one line for each path that count says
-// counts.
-func picture(t *testing.T, dir string, count func(rel string) bool) string {
-	t.Helper()
-	var b strings.Builder
-	_ = filepath.WalkDir(dir, func(p string, d fs.DirEntry, err error) error {
-		rel, _ := filepath.Rel(dir, p)
-		if err != nil || rel == "." {
-			return nil
-		}
-		if !count(rel) {
-			if d.IsDir() {
-				return fs.SkipDir
-			}
-			return nil
-		}
-		info, err := d.Info()
-		if err != nil {
-			return nil
-		}
-		fmt.Fprintf(&b, "%s %s", info.Mode(), rel)
-		switch {
-		case d.Type()&fs.ModeSymlink != 0:
-			target, _ := os.Readlink(p)
-			b.WriteString(" -> " + target)
-		case d.Type().IsRegular():
-			content, _ := os.ReadFile(p)
-			fmt.Fprintf(&b, " %q", content)
-		}
-		b.WriteString("\n")
-		return nil
-	})
-	return b.String()
-}
-
 // follow keeps a replica of the rules' files until the test ends.
 func follow(t *testing.T, rules []Rule) *replica {
 	t.Helper()
@@ -133,33 +99,17 @@ func (r *replica) becomes(t *testing.T, want func() string) {
 	deadline := time.Now().Add(10 * time.Second)
 	for {
 		r.mu.Lock()
-		got := picture(t, r.dir, func(string) bool { return true })
+		got := picture.Of(r.dir, nil, nil)
 		r.mu.Unlock()
 		wanted := want()
 		if got == wanted {
 			return
 		}
 		if time.Now().After(deadline) {
-			t.Fatalf("the replica differs:\n%s\nerrors: %v", diff(got, wanted), r.errs)
+			t.Fatalf("the replica differs:\n%s\nerrors: %v", picture.Difference(got, wanted), r.errs)
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
-}
-
-func diff(got, want string) string {
-	g, w := strings.Split(got, "\n"), strings.Split(want, "\n")
-	var out []string
-	for _, l := range g {
-		if !slices.Contains(w, l) {
-			out = append(out, "+ "+l)
-		}
-	}
-	for _, l := range w {
-		if !slices.Contains(g, l) {
-			out = append(out, "- "+l)
-		}
-	}
-	return strings.Join(out, "\n")
 }
 
 // counted is the filter of the storms, written apart from the one under test.
@@ -184,7 +134,7 @@ func TestStorms(t *testing.T) {
 			must(t, os.Mkdir(dir, 0o755))
 			r := follow(t, []Rule{{Service: "web", Action: Sync, Path: dir, Target: "/", Ignore: []string{"**/skip", "**/*.tmp"}}})
 			storm(rand.New(rand.NewPCG(uint64(seed), 7)), dir, operations)
-			r.becomes(t, func() string { return picture(t, dir, counted) })
+			r.becomes(t, func() string { return picture.Of(dir, counted, nil) })
 		})
 	}
 }
@@ -309,7 +259,7 @@ func TestMovedRoots(t *testing.T) {
 	must(t, os.MkdirAll(filepath.Join(dir, "a/b"), 0o755))
 	must(t, os.WriteFile(filepath.Join(dir, "a/b/f"), []byte("1"), 0o644))
 	r := follow(t, []Rule{{Service: "web", Action: Sync, Path: dir, Target: "/"}})
-	host := func() string { return picture(t, dir, func(string) bool { return true }) }
+	host := func() string { return picture.Of(dir, nil, nil) }
 	r.becomes(t, host)
 	must(t, os.Rename(dir, dir+"-old"))
 	r.becomes(t, func() string { return "" })

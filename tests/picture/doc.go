@@ -1,0 +1,2 @@
+// Package picture lets tests compare what is below two directories.
+package picture
