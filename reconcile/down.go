@@ -97,16 +97,26 @@ func (p *planner) external(network string) bool {
 }
 
 // onNetwork returns the steps that take containers off a network, and whether
-// any stays.
+// any stays. A container is off it when it has stopped: the kernel takes a
+// third of a down to remove a bridge, and the files go meanwhile.
 func (p *planner) onNetwork(network string) (after []int, left bool) {
+	stops := map[string]int{}
+	for _, s := range p.steps {
+		if stop, ok := s.Do.(StopContainer); ok {
+			stops[stop.ID] = s.ID
+		}
+	}
 	for _, a := range p.actual.Containers {
 		if !slices.ContainsFunc(a.Spec.Endpoints, func(e engine.EndpointSpec) bool { return e.Network == network }) {
 			continue
 		}
-		if p.gone[a.ID] == 0 {
+		off := p.gone[a.ID]
+		if off == 0 {
 			left = true
+		} else if stop := stops[a.ID]; stop != 0 {
+			off = stop
 		}
-		after = append(after, p.gone[a.ID])
+		after = append(after, off)
 	}
 	return after, left
 }

@@ -23,21 +23,31 @@ func TestDownWaitsForBothContainersOfOneName(t *testing.T) {
 		Containers: []ActualContainer{one("a", engine.Running), one("b", engine.Created)},
 	}
 	steps := Down(Desired{Project: "p"}, actual, Options{Volumes: true, Images: "all"})
-	var removals []int
+	var removals, leaves []int // a network is left when a container has stopped
 	for _, s := range steps {
-		if _, ok := s.Do.(RemoveContainer); ok {
+		switch do := s.Do.(type) {
+		case StopContainer:
+			leaves = append(leaves, s.ID)
+		case RemoveContainer:
 			removals = append(removals, s.ID)
+			if do.ID == "b" {
+				leaves = append(leaves, s.ID)
+			}
 		}
 	}
-	if len(removals) != 2 {
-		t.Fatalf("%d containers are removed", len(removals))
+	if len(removals) != 2 || len(leaves) != 2 {
+		t.Fatalf("%d containers are removed, %d leave the network", len(removals), len(leaves))
 	}
 	checked := 0
 	for _, s := range steps {
 		switch s.Do.(type) {
 		case RemoveNetwork, RemoveVolume, RemoveImage:
 			checked++
-			for _, r := range removals {
+			after := removals
+			if _, ok := s.Do.(RemoveNetwork); ok {
+				after = leaves
+			}
+			for _, r := range after {
 				if !slices.Contains(s.After, r) {
 					t.Errorf("%T does not wait for step %d: %v", s.Do, r, s.After)
 				}

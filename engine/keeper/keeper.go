@@ -68,6 +68,7 @@ type Keeper struct {
 	changes atomic.Int64  // requests under way that make or take away
 	touched chan struct{} // something ended: there may be nothing left to keep
 	leave   atomic.Bool   // shutdown was asked for
+	sweeper atomic.Bool   // by somebody who removes the project's cgroups
 }
 
 // Run keeps the project's containers until nothing is left to keep (nil), the
@@ -239,7 +240,7 @@ func (k *Keeper) clear(l *net.UnixListener, lock *store.Lock) {
 	for _, dir := range []string{k.o.Layout.RuntimeState(k.o.Project), filepath.Join(run, "rootfs")} {
 		_ = os.Remove(dir) // only when empty
 	}
-	if err := k.o.Keep.Over(); err != nil {
+	if err := k.o.Keep.Over(k.sweeper.Load()); err != nil {
 		k.log("%v", err) // it is dead, and the caller leaves in its place
 	}
 	_ = os.Remove(k.o.Layout.AnchorLock(k.o.Project))

@@ -104,6 +104,7 @@ type Keep interface {
 	Drop(prefixes ...string) error
 	// Replace makes program what anchor and keeper run once this keeper ends.
 	Replace(program *os.File) error
-	// Over ends the anchor with this keeper, however that ends.
-	Over() error
+	// Over ends the anchor with this keeper, however that ends; a sweeper removes
+	// the project's cgroups after both.
+	Over(sweeper bool) error
 }

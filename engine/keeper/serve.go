@@ -162,7 +162,7 @@ func (k *Keeper) answer(ctx context.Context, conn *net.UnixConn, req wire.Reques
 	case wire.OpNetRemove:
 		return k.done(conn, k.removeNetwork(ctx, req.Network))
 	case wire.OpShutdown:
-		return k.shutdown(conn)
+		return k.shutdown(conn, req.Sweep)
 	case wire.OpSettle:
 		return k.settle(ctx, conn)
 	case wire.OpUpgrade:
@@ -234,10 +234,11 @@ func (k *Keeper) watch(ctx context.Context, conn *net.UnixConn) error {
 	}
 }
 
-func (k *Keeper) shutdown(conn *net.UnixConn) error {
+func (k *Keeper) shutdown(conn *net.UnixConn, sweep bool) error {
 	if n := k.alive(); n > 0 {
 		return refuse("conflict", "%d containers of project %s are running", n, k.o.Project)
 	}
+	k.sweeper.Store(sweep)
 	k.leave.Store(true)
 	select {
 	case <-k.o.Lost: // it may be too late for wait to see it: the next one is asked

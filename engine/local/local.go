@@ -274,7 +274,7 @@ func (e *Engine) Shutdown(ctx context.Context, project string) error {
 	if err != nil {
 		return err
 	}
-	if err := c.Call(ctx, wire.Request{Op: wire.OpShutdown}, nil); err != nil && !errors.Is(err, wire.ErrNoKeeper) {
+	if err := c.Call(ctx, wire.Request{Op: wire.OpShutdown, Sweep: true}, nil); err != nil && !errors.Is(err, wire.ErrNoKeeper) {
 		return err
 	}
 	return e.forget(ctx, project)
@@ -291,6 +291,7 @@ func (e *Engine) forget(ctx context.Context, project string) error {
 		}
 		defer lock.Release()
 	}
+	anchor.Sweep(project)
 	left, err := store.Names(e.layout.Containers(project))
 	if err != nil {
 		return err
@@ -304,6 +305,5 @@ func (e *Engine) forget(ctx context.Context, project string) error {
 	if err := os.RemoveAll(e.layout.RunProject(project)); err != nil {
 		return err
 	}
-	anchor.Sweep(project)
 	return os.RemoveAll(e.layout.Project(project))
 }

@@ -297,12 +297,16 @@ func (h *Host) fell(r runtime) error {
 			return err
 		}
 	}
-	for _, dir := range []string{keyEndpoints(r.Name), keyPorts(r.Name)} {
-		if err := h.clear(dir); err != nil {
-			return err
+	// A container that stopped a moment ago may be giving its address back.
+	err := h.lockNetwork(r.Name, func() error {
+		for _, dir := range []string{keyEndpoints(r.Name), keyPorts(r.Name)} {
+			if err := h.clear(dir); err != nil {
+				return err
+			}
 		}
-	}
-	if err := ipam.Forget(h.rec, r.Name); err != nil {
+		return ipam.Forget(h.rec, r.Name)
+	})
+	if err != nil {
 		return err
 	}
 	return h.locked("firewall", func() error {

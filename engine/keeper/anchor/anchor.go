@@ -8,6 +8,7 @@ import (
 	"os/signal"
 	"runtime"
 	"runtime/debug"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -50,6 +51,7 @@ type anchor struct {
 	tries    int    // keepers that died early, one after the other
 	upgrade  bool   // exec the new program when the keeper has ended
 	over     bool   // the keeper has nothing left to keep: leave, however it ends
+	swept    bool   // somebody else removes the groups then
 	recent   []Exit // recorded, oldest first
 }
 
@@ -253,7 +255,9 @@ func (a *anchor) take(m message) {
 		}
 		return
 	}
-	a.over = a.over || m.verb == verbOver
+	if m.verb == verbOver {
+		a.over, a.swept = true, slices.Contains(m.names, swept)
+	}
 	a.fds.apply(m)
 }
 
@@ -309,7 +313,9 @@ func (a *anchor) bury(e Exit) (wait time.Duration, leave int) {
 		return 0, -1
 	}
 	if e.ExitCode() == 0 || a.over {
-		a.groups.leave()
+		if !a.swept {
+			a.groups.leave()
+		}
 		return 0, 0
 	}
 	lived := time.Since(a.born)

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // A cgroups is the project's own place in every hierarchy of the host:
@@ -51,32 +52,48 @@ func enter(project string, pids ...int) cgroups {
 // left in.
 func (g cgroups) leave() {
 	for _, h := range g.mounts {
-		dir := g.leaf(h)
 		if h.own != "/" {
 			_ = join(h.dir, os.Getpid())
 		}
-		for range 3 {
+	}
+	g.remove()
+}
+
+// remove removes the groups that nothing is left in, and reports whether all
+// of the project's are gone.
+func (g cgroups) remove() bool {
+	gone := true
+	for _, h := range g.mounts {
+		dir := g.leaf(h)
+		for i := range 3 {
 			if err := os.Remove(dir); err != nil && !errors.Is(err, os.ErrNotExist) {
+				gone = gone && i == 2 // other projects are in the uppermost
 				break
 			}
 			dir = filepath.Dir(dir)
 		}
 	}
+	return gone
 }
 
 // Leave does for a dead anchor what it would have done last: the caller, its
 // keeper, leaves the project's groups and removes them.
 func Leave(project string) { cgroups{project, hierarchies()}.leave() }
 
-// Sweep removes the groups of a project whose anchor was killed while it left.
-// The caller is in none of them, and groups that anything lives in stay.
+// Sweep removes the groups of a project whose anchor has ended or was killed
+// while it left. The caller is in none of them, and groups that anything lives
+// in stay. A process gives its locks back a little before it is out of its
+// groups (do_exit of Linux), which is waited for.
 func Sweep(project string) {
-	all := hierarchies()
-	for i := range all {
-		all[i].own = "/"
+	g := cgroups{project, hierarchies()}
+	for end := time.Now().Add(dying); !g.remove() && time.Now().Before(end); {
+		time.Sleep(500 * time.Microsecond)
 	}
-	cgroups{project, all}.leave()
 }
+
+// dying is how long a process that has closed its files may take to leave its
+// groups, on a host that has no time for it.
+const dying = 10 * time.Second
 
 func (g cgroups) leaf(h hierarchy) string { return filepath.Join(h.dir, "davit", g.project, "keeper") }
 

@@ -84,8 +84,16 @@ func (c *Conn) Replace(program *os.File) error {
 }
 
 // Over has the anchor leave when this keeper ends, even if it is killed: there
-// is nothing left that another one could keep.
-func (c *Conn) Over() error { return c.send(message{verb: verbOver}) }
+// is nothing left that another one could keep. When somebody waits for that end
+// and will Sweep the project's groups, the anchor need not leave them first:
+// moving a process to another group waits for the kernel for 10 ms.
+func (c *Conn) Over(sweeper bool) error {
+	m := message{verb: verbOver}
+	if sweeper {
+		m.names = []string{swept}
+	}
+	return c.send(m)
+}
 
 func (c *Conn) send(m message) error {
 	c.mu.Lock()

@@ -21,6 +21,9 @@ const (
 	verbGo   = "go"   // anchor: that was all
 )
 
+// swept beside verbOver: whoever waits for the project's end removes its groups.
+const swept = "swept"
+
 const (
 	batch      = 64 // descriptors in one message
 	maxMessage = 16 << 10

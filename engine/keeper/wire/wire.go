@@ -57,6 +57,9 @@ type Request struct {
 	// that its end cannot be missed, and one that is removed by itself stays
 	// until the caller closes the connection.
 	Hold bool `json:"hold,omitempty"`
+	// Sweep says, with shutdown, that the caller waits for keeper and anchor to
+	// be gone and then removes the project's cgroups.
+	Sweep bool `json:"sweep,omitempty"`
 	// Reason says on whose behalf, for events and keeper.log.
 	Reason string `json:"reason,omitempty"`
 }
