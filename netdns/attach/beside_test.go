@@ -11,6 +11,23 @@ import (
 	"github.com/davit-run/davit/netdns/netns"
 )
 
+// passes makes network a, with containers a and b, and looks whether packets get
+// through the chains of others: out, across the bridge, and in.
+func (w *world) passes() {
+	t := w.t
+	t.Helper()
+	w.network(netdns.Network{Name: "a"})
+	w.network(netdns.Network{Name: "a"}) // twice, but the rules once
+	a, as := w.container("a", "a")
+	b, _ := w.container("b", "a")
+	hello(t, a, "a", 80)
+	hello(t, w.lan, "lan", 80)
+	w.publish(netdns.Publication{HostPort: 8080, ContainerPort: 80, Protocol: "tcp", Container: "c-a", Network: "a", To: as[0].IPv4})
+	expect(t, "to the outside", ask(a, "tcp", "198.51.100.2:80"), "lan 198.51.100.1")
+	expect(t, "on the bridge", ask(b, "tcp", at(as[0].IPv4, 80))[:2], "a ")
+	expect(t, "published", ask(w.lan, "tcp", "198.51.100.1:8080"), "a 198.51.100.2")
+}
+
 // A FORWARD chain of the kernel's old tables that drops lets our bridge pass,
 // and is afterwards what it was.
 func TestOldTablesLetUsPass(t *testing.T) {
@@ -28,16 +45,7 @@ func TestOldTablesLetUsPass(t *testing.T) {
 	}
 	legacy("-P", "FORWARD", "DROP")
 	before := legacy("-S")
-	w.network(netdns.Network{Name: "a"})
-	w.network(netdns.Network{Name: "a"}) // twice, but the rules once
-	a, as := w.container("a", "a")
-	b, _ := w.container("b", "a")
-	hello(t, a, "a", 80)
-	hello(t, w.lan, "lan", 80)
-	w.publish(netdns.Publication{HostPort: 8080, ContainerPort: 80, Protocol: "tcp", Container: "c-a", Network: "a", To: as[0].IPv4})
-	expect(t, "to the outside", ask(a, "tcp", "198.51.100.2:80"), "lan 198.51.100.1")
-	expect(t, "on the bridge", ask(b, "tcp", at(as[0].IPv4, 80))[:2], "a ")
-	expect(t, "published", ask(w.lan, "tcp", "198.51.100.1:8080"), "a 198.51.100.2")
+	w.passes()
 	if n := strings.Count(legacy("-S"), "-j ACCEPT"); n != 2 {
 		t.Errorf("%d rules, want 2:\n%s", n, legacy("-S"))
 	}
