@@ -237,6 +237,7 @@ func (p *process) Signal(s unix.Signal) error { return p.p.Signal(s) }
 func (p *process) KillAll() error             { return p.p.KillAll() }
 func (p *process) Pause() error               { return p.p.Pause() }
 func (p *process) Resume() error              { return p.p.Resume() }
+func (p *process) Reap() error                { return p.p.Reap() }
 
 // Stats is what the container has used.
 func (p *process) Stats() (engine.Stats, error) { return p.p.Stats() }

@@ -162,7 +162,7 @@ func (c *container) finish(l *live) {
 func (c *container) reap(l *live, e anchor.Exit) {
 	if e.PID > 0 {
 		if got, ok, err := anchor.Look(unix.P_PID, e.PID); ok && err == nil && got.StartTicks == e.StartTicks {
-			anchor.Reap(e.PID)
+			l.reap(e.PID)
 		}
 		_ = anchor.Forget(c.k.o.Layout.Exits(c.k.o.Project), e.PID, e.StartTicks)
 	}
@@ -172,6 +172,12 @@ func (c *container) reap(l *live, e anchor.Exit) {
 		}
 	} else if err := l.proc.Destroy(); err != nil {
 		c.k.log("container %s: %v", c.name(), err)
+	}
+}
+
+func (l *live) reap(pid int) {
+	if l.proc == nil || l.proc.Reap() != nil {
+		anchor.Reap(pid)
 	}
 }
 

@@ -55,6 +55,9 @@ type Process interface {
 	Resume() error
 	// OOMKilled tells whether the kernel killed one for want of memory.
 	OOMKilled() bool
+	// Reap takes the process, which has ended, off the process table if it is
+	// this keeper's child: how it ended must have been recorded.
+	Reap() error
 	// Destroy takes away what is left after the process has ended and was
 	// reaped; idempotent.
 	Destroy() error

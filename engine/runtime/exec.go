@@ -35,6 +35,8 @@ type Child struct {
 	PID     int
 	PIDFD   *os.File
 	Console *os.File // the pty's master, with a TTY
+
+	process *libcontainer.Process
 }
 
 // Exec starts one further process in a running container. It needs no keeper:
@@ -102,7 +104,7 @@ func (l *ExecLaunch) start(lc *libcontainer.Container, p *libcontainer.Process) 
 	if err := lc.Start(p); err != nil {
 		return nil, unwrapInit(err)
 	}
-	child := &Child{}
+	child := &Child{process: p}
 	if child.PID, err = p.Pid(); err == nil {
 		child.PIDFD, err = openPIDFD(child.PID)
 	}
@@ -110,7 +112,7 @@ func (l *ExecLaunch) start(lc *libcontainer.Container, p *libcontainer.Process) 
 		child.Console, err = console.receive()
 	}
 	if err != nil && child.PID > 0 {
-		_ = unix.Kill(child.PID, unix.SIGKILL)
+		_ = p.Signal(unix.SIGKILL)
 		_, _ = child.Wait()
 	}
 	return child, err
@@ -128,15 +130,6 @@ func (c *Child) Wait() (int, error) {
 	if c.PIDFD != nil {
 		defer c.PIDFD.Close()
 	}
-	var ws unix.WaitStatus
-	for {
-		_, err := unix.Wait4(c.PID, &ws, 0, nil)
-		if errors.Is(err, unix.EINTR) {
-			continue
-		}
-		if err != nil {
-			return 0, os.NewSyscallError("wait4", err)
-		}
-		return exitStatus(syscall.WaitStatus(ws)), nil
-	}
+	status, err := reap(c.process)
+	return exitStatus(status), err
 }

@@ -344,8 +344,7 @@ func TestContainersComeAndGoTogether(t *testing.T) {
 				c := r.quiet()
 				p, err := Start(context.Background(), r.launch(c))
 				if err == nil {
-					_, err = (&Child{PID: p.PID}).Wait()
-					err = errors.Join(err, p.Destroy())
+					err = errors.Join(p.Reap(), p.Destroy())
 					p.PIDFD.Close()
 				}
 				errs <- err

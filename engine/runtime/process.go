@@ -32,7 +32,7 @@ type Process struct {
 
 	container *libcontainer.Container
 	cg        cgroups.Manager
-	child     bool // ours to reap
+	child     *libcontainer.Process // ours to reap; nil for an adopted one
 	state, id string
 	root      string
 }
@@ -229,20 +229,25 @@ func (p *Process) Processes() ([]int, error) {
 // process ended: call it only after that has been recorded. An adopted
 // process is its subreaper's to reap.
 func (p *Process) Reap() error {
-	if !p.child {
+	if p.child == nil {
 		return nil
 	}
-	var info unix.Siginfo
-	for {
-		err := unix.Waitid(unix.P_PIDFD, int(p.PIDFD.Fd()), &info, unix.WEXITED, nil)
-		if errors.Is(err, unix.EINTR) {
-			continue
-		}
-		if errors.Is(err, unix.ECHILD) {
-			return nil
-		}
-		return os.NewSyscallError("waitid", err)
+	_, err := reap(p.child)
+	if errors.Is(err, unix.ECHILD) {
+		return nil
 	}
+	return err
+}
+
+// reap waits for the end of a process that libcontainer has started, and takes
+// it off the process table. The os.Process behind it holds a pidfd, which only
+// its own Wait closes: one reaped past it stays open until memory is collected.
+func reap(p *libcontainer.Process) (syscall.WaitStatus, error) {
+	state, err := p.Wait()
+	if state == nil {
+		return 0, fmt.Errorf("wait for process: %w", err)
+	}
+	return state.Sys().(syscall.WaitStatus), nil
 }
 
 // Destroy takes the ended container's cgroup and runtime state away. What it

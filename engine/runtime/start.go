@@ -165,9 +165,9 @@ type starter struct {
 	stage             *stage
 	gate              *gate
 	container         *libcontainer.Container
-	filters           *filter.Sharer // nil: containers compile their own
-	pid               int
-	warnings          []string // what this host cannot give
+	filters           *filter.Sharer        // nil: containers compile their own
+	child             *libcontainer.Process // started, and not yet let go
+	warnings          []string              // what this host cannot give
 }
 
 var sharers sync.Map // run directory -> *filter.Sharer
@@ -234,7 +234,7 @@ func (s *starter) run(ctx context.Context, c *engine.Container, place bundle.Pla
 		b.Process.ExtraFiles = s.filters.Files()
 		defer s.filters.Want(b.Config.Seccomp) // for those to come
 	}
-	p := &Process{container: s.container, child: true, Warnings: append(s.warnings, b.Warnings...), state: s.state, id: s.id, root: s.root}
+	p := &Process{container: s.container, child: b.Process, Warnings: append(s.warnings, b.Warnings...), state: s.state, id: s.id, root: s.root}
 	if err := s.launch(b.Process, p, c.Spec.TTY, io); err != nil {
 		if p.PIDFD != nil {
 			p.PIDFD.Close()
@@ -265,11 +265,11 @@ func (s *starter) launch(lp *libcontainer.Process, p *Process, tty bool, io stdi
 	if err != nil {
 		return unwrapInit(err)
 	}
-	if s.pid, err = lp.Pid(); err != nil {
+	s.child = lp
+	if p.PID, err = lp.Pid(); err != nil {
 		return err
 	}
-	p.PID = s.pid
-	if p.PIDFD, err = openPIDFD(s.pid); err != nil {
+	if p.PIDFD, err = openPIDFD(p.PID); err != nil {
 		return err
 	}
 	if console != nil {
@@ -291,10 +291,9 @@ func (s *starter) launch(lp *libcontainer.Process, p *Process, tty bool, io stdi
 // waiting for the word is killed and reaped: nobody has seen it run.
 func (s *starter) undo() error {
 	s.gate.leave()
-	if s.pid > 0 {
-		_ = unix.Kill(s.pid, unix.SIGKILL)
-		var info unix.Siginfo
-		_ = unix.Waitid(unix.P_PID, s.pid, &info, unix.WEXITED, nil)
+	if s.child != nil {
+		_ = s.child.Signal(unix.SIGKILL)
+		_, _ = reap(s.child)
 	}
 	return wipe(s.state, s.id, s.root, s.cgroup)
 }

@@ -79,7 +79,7 @@ func RunStep(ctx context.Context, l StepLaunch) (code int, err error) {
 	}
 	defer p.PIDFD.Close()
 	code, err = waitStep(ctx, p)
-	st.pid = 0 // reaped
+	st.child = nil // reaped
 	return code, errors.Join(err, made.remove(s.Upper))
 }
 
@@ -128,12 +128,11 @@ func parentsMounts() (bool, error) {
 func waitStep(ctx context.Context, p *Process) (int, error) {
 	stop := context.AfterFunc(ctx, func() { _ = p.KillAll() })
 	defer stop()
-	child := Child{PID: p.PID}
-	code, err := child.Wait()
+	status, err := reap(p.child)
 	if err == nil {
 		err = ctx.Err()
 	}
-	return code, err
+	return exitStatus(status), err
 }
 
 // stepContainer is the record of a container that does what a step asks for.
