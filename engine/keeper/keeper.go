@@ -228,8 +228,9 @@ func (k *Keeper) takeKept(name string) *os.File {
 	return f
 }
 
-// clear leaves nothing in the run directory. Whoever connected in the last
-// moment sees the connection end, and starts another keeper.
+// clear leaves nothing in the run directory but the anchor's lock, which goes
+// with it. Whoever connected in the last moment sees the connection end, and
+// starts another keeper.
 func (k *Keeper) clear(l *net.UnixListener, lock *store.Lock) {
 	k.cancel()
 	run := k.o.Layout.RunProject(k.o.Project)
@@ -243,7 +244,6 @@ func (k *Keeper) clear(l *net.UnixListener, lock *store.Lock) {
 	if err := k.o.Keep.Over(k.sweeper.Load()); err != nil {
 		k.log("%v", err) // it is dead, and the caller leaves in its place
 	}
-	_ = os.Remove(k.o.Layout.AnchorLock(k.o.Project))
 	if start, err := store.TryAcquire(filepath.Join(run, "start.lock")); err == nil {
 		start.ReleaseRemove()
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"runtime"
 	"runtime/debug"
 	"slices"
@@ -313,20 +314,30 @@ func (a *anchor) bury(e Exit) (wait time.Duration, leave int) {
 		return 0, -1
 	}
 	if e.ExitCode() == 0 || a.over {
-		if !a.swept {
-			a.groups.leave()
-		}
+		a.end()
 		return 0, 0
 	}
 	lived := time.Since(a.born)
 	if _, waiting := a.fds[Ready]; waiting {
 		a.say("keeper ended (%s) before it was ready", describe(e))
-		a.groups.leave()
+		a.end()
 		return 0, Status
 	}
 	wait, a.tries = backoff(e.Signal() == int(unix.SIGKILL), lived, a.tries)
 	a.say("keeper ended (%s) after %s; the next one starts in %s", describe(e), lived.Round(time.Millisecond), wait)
 	return wait, -1
+}
+
+// end leaves nothing behind. Whoever takes the project down waits for the lock,
+// and so for all of this.
+func (a *anchor) end() {
+	if !a.swept {
+		a.groups.leave()
+	}
+	a.lock.ReleaseRemove()
+	run := a.layout.RunProject(a.project)
+	_ = os.Remove(run) // only when empty
+	_ = os.Remove(filepath.Dir(run))
 }
 
 // backoff is how long to wait after a keeper that lived for so long, tries

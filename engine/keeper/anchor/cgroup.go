@@ -5,9 +5,12 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // A cgroups is the project's own place in every hierarchy of the host:
@@ -56,44 +59,73 @@ func (g cgroups) leave() {
 			_ = join(h.dir, os.Getpid())
 		}
 	}
-	g.remove()
+	g.remove(settling, deserted)
 }
 
-// remove removes the groups that nothing is left in, and reports whether all
-// of the project's are gone.
-func (g cgroups) remove() bool {
-	gone := true
+const (
+	// settling bounds how long groups are waited for that the kernel calls busy
+	// though nobody is in them.
+	settling = time.Second
+	// dying bounds how long a process that has closed its files is waited for,
+	// on a host that has no time for it.
+	dying = 10 * time.Second
+)
+
+// remove removes the project's groups, and davit's above them where no other
+// project is in it. A group that rmdir(2) calls busy is tried again for so long
+// as soon tells that it will be empty.
+func (g cgroups) remove(patience time.Duration, soon func(dir string) bool) {
+	var busy []string
 	for _, h := range g.mounts {
-		dir := g.leaf(h)
-		for i := range 3 {
-			if err := os.Remove(dir); err != nil && !errors.Is(err, os.ErrNotExist) {
-				gone = gone && i == 2 // other projects are in the uppermost
-				break
-			}
-			dir = filepath.Dir(dir)
-		}
+		busy = append(busy, g.leaf(h))
 	}
-	return gone
+	removed := func(leaf string) bool { return removeUp(leaf, soon) }
+	deadline := time.Now().Add(patience)
+	for busy = slices.DeleteFunc(busy, removed); len(busy) > 0 && time.Now().Before(deadline); busy = slices.DeleteFunc(busy, removed) {
+		time.Sleep(500 * time.Microsecond)
+	}
+}
+
+// removeUp removes a leaf and the two groups above it, as far as nothing is in
+// them. False asks for another try.
+func removeUp(leaf string, soon func(dir string) bool) bool {
+	dir := leaf
+	for range 3 {
+		err := os.Remove(dir)
+		if errors.Is(err, unix.EBUSY) {
+			return !soon(dir)
+		}
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			return true
+		}
+		dir = filepath.Dir(dir)
+	}
+	return true
+}
+
+// deserted tells whether neither processes nor groups are in a group: rmdir(2)
+// may call it busy for some milliseconds after its last process was waited for.
+func deserted(dir string) bool {
+	var st unix.Stat_t
+	if unix.Stat(dir, &st) != nil || st.Nlink > 2 { // itself, its name, and one for every child
+		return false
+	}
+	pids, err := os.ReadFile(filepath.Join(dir, "cgroup.procs"))
+	return err == nil && len(pids) == 0
 }
 
 // Leave does for a dead anchor what it would have done last: the caller, its
 // keeper, leaves the project's groups and removes them.
 func Leave(project string) { cgroups{project, hierarchies()}.leave() }
 
-// Sweep removes the groups of a project whose anchor has ended or was killed
-// while it left. The caller is in none of them, and groups that anything lives
-// in stay. A process gives its locks back a little before it is out of its
-// groups (do_exit of Linux), which is waited for.
+// Sweep removes the groups of a project whose anchor has ended, or was killed
+// while it left. The caller is in none of them. A process gives its locks back a
+// little before it is out of its groups (do_exit of Linux): that is waited for.
 func Sweep(project string) {
-	g := cgroups{project, hierarchies()}
-	for end := time.Now().Add(dying); !g.remove() && time.Now().Before(end); {
-		time.Sleep(500 * time.Microsecond)
-	}
+	cgroups{project, hierarchies()}.remove(dying, func(dir string) bool {
+		return filepath.Base(dir) != "davit" || deserted(dir)
+	})
 }
-
-// dying is how long a process that has closed its files may take to leave its
-// groups, on a host that has no time for it.
-const dying = 10 * time.Second
 
 func (g cgroups) leaf(h hierarchy) string { return filepath.Join(h.dir, "davit", g.project, "keeper") }
 
