@@ -4,7 +4,6 @@ import (
 	"os"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -29,7 +28,7 @@ func TestRoutersAmongContainersAreNotBelieved(t *testing.T) {
 		if network == "dual" {
 			naive, _ := w.container("naive", network)
 			set(t, naive, "ipv6/conf/eth0/accept_ra", "2")
-			eventually(t, 10*time.Second, "who listens hears", func() bool {
+			eventually(t, "who listens hears", func() bool {
 				advertise(t, rogue)
 				return strings.Contains(addresses6(t, naive), "2001:db8:bad:")
 			})

@@ -58,12 +58,12 @@ func TestNetworksAreIsolated(t *testing.T) {
 	must(t, netns.In(w.lan, func() error { return route(ins[0].IPv4, "198.51.100.1") }))
 
 	for _, proto := range []string{"tcp", "udp"} {
-		expect(t, proto+" between networks", ask(a, proto, at(bs[0].IPv4, 80)), "closed")
-		expect(t, proto+" into an internal network", ask(a, proto, at(ins[0].IPv4, 80)), "closed")
-		expect(t, proto+" out of an internal network", ask(in, proto, "198.51.100.2:80"), "closed")
-		expect(t, proto+" from the LAN with a route", ask(w.lan, proto, at(bs[0].IPv4, 80)), "closed")
-		expect(t, proto+" from the LAN into internal", ask(w.lan, proto, at(ins[0].IPv4, 80)), "closed")
-		expect(t, proto+" to another network's gateway", ask(a, proto, gateway(bs[0])+":80"), "closed")
+		expect(t, proto+" between networks", knock(a, proto, at(bs[0].IPv4, 80)), "closed")
+		expect(t, proto+" into an internal network", knock(a, proto, at(ins[0].IPv4, 80)), "closed")
+		expect(t, proto+" out of an internal network", knock(in, proto, "198.51.100.2:80"), "closed")
+		expect(t, proto+" from the LAN with a route", knock(w.lan, proto, at(bs[0].IPv4, 80)), "closed")
+		expect(t, proto+" from the LAN into internal", knock(w.lan, proto, at(ins[0].IPv4, 80)), "closed")
+		expect(t, proto+" to another network's gateway", knock(a, proto, gateway(bs[0])+":80"), "closed")
 		expect(t, proto+" inside an internal network", ask(in2, proto, at(ins[0].IPv4, 80))[:3], "in ")
 	}
 }
@@ -110,11 +110,11 @@ func publishedPorts(t *testing.T, w *world) {
 		expect(t, proto+" [::1], by proxy", ask(w.host, proto, "[::1]:8080"), "web "+gw)
 		expect(t, proto+" [LAN], by proxy", ask(w.lan, proto, "[2001:db8::1]:8080"), "web "+gw)
 		expect(t, proto+" loopback only, here", ask(w.host, proto, "127.0.0.1:8081"), "web "+gw)
-		expect(t, proto+" loopback only, from the LAN", ask(w.lan, proto, "198.51.100.1:8081"), "closed")
-		expect(t, proto+" loopback only, from a container", ask(other, proto, "198.51.100.1:8081"), "closed")
+		expect(t, proto+" loopback only, from the LAN", knock(w.lan, proto, "198.51.100.1:8081"), "closed")
+		expect(t, proto+" loopback only, from a container", knock(other, proto, "198.51.100.1:8081"), "closed")
 	}
 	expect(t, "one address, from the LAN", ask(w.lan, "tcp", "198.51.100.1:8082"), "web 198.51.100.2")
-	expect(t, "one address, loopback", ask(w.host, "tcp", "127.0.0.1:8082"), "closed")
+	expect(t, "one address, loopback", knock(w.host, "tcp", "127.0.0.1:8082"), "closed")
 }
 
 func TestLoopbackStaysClosedToBridgesAndLAN(t *testing.T) {
@@ -147,7 +147,7 @@ func TestLoopbackStaysClosedToBridgesAndLAN(t *testing.T) {
 		}
 		set(t, ns, "ipv4/conf/all/route_localnet", "1")
 		must(t, netns.In(ns, func() error { return stealLoopback(via) }))
-		expect(t, "127.0.0.1 of the host through "+via, ask(ns, "tcp", "127.0.0.1:7777"), "closed")
+		expect(t, "127.0.0.1 of the host through "+via, knock(ns, "tcp", "127.0.0.1:7777"), "closed")
 	}
 }
 
@@ -228,7 +228,7 @@ func TestNothingIsLeft(t *testing.T) {
 		}
 	}
 	expect(t, "nft ruleset", ruleset(t, w.host), before)
-	eventually(t, 5e9, "links gone", func() bool { return len(links(t, w.host)) == 0 })
+	eventually(t, "links gone", func() bool { return len(links(t, w.host)) == 0 })
 	var left []string
 	must(t, filesBelow(w.rec.dir, &left))
 	if len(left) > 0 {

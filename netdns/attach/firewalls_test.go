@@ -9,7 +9,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/davit-run/davit/netdns"
 	"github.com/davit-run/davit/netdns/netns"
@@ -117,14 +116,14 @@ func newBeside(w *world) *beside {
 func (x *beside) holds(when string) {
 	x.w.t.Helper()
 	for what, got := range map[string]func() bool{
-		"to the outside": func() bool { return ask(x.a, "tcp", "198.51.100.2:80") == "lan 198.51.100.1" },
-		"on the bridge":  func() bool { return strings.HasPrefix(ask(x.b, "tcp", x.addrA), "a ") },
-		"published":      func() bool { return ask(x.w.lan, "tcp", "198.51.100.1:8080") == "a 198.51.100.2" },
-		"on loopback":    func() bool { return strings.HasPrefix(ask(x.w.host, "tcp", "127.0.0.1:8080"), "a ") },
+		"to the outside": func() bool { return knock(x.a, "tcp", "198.51.100.2:80") == "lan 198.51.100.1" },
+		"on the bridge":  func() bool { return strings.HasPrefix(knock(x.b, "tcp", x.addrA), "a ") },
+		"published":      func() bool { return knock(x.w.lan, "tcp", "198.51.100.1:8080") == "a 198.51.100.2" },
+		"on loopback":    func() bool { return strings.HasPrefix(knock(x.w.host, "tcp", "127.0.0.1:8080"), "a ") },
 	} {
-		eventually(x.w.t, 2*time.Second, when+": "+what, got)
+		eventually(x.w.t, when+": "+what, got)
 	}
-	expect(x.w.t, when+": another network", ask(x.b, "tcp", x.addrOff), "closed")
+	expect(x.w.t, when+": another network", knock(x.b, "tcp", x.addrOff), "closed")
 }
 
 // watched keeps the rules standing until the test ends.
@@ -177,7 +176,7 @@ func TestBesideFirewalld(t *testing.T) {
 	t.Setenv("PATH", bin+":"+os.Getenv("PATH"))
 	running := func() {
 		t.Helper()
-		eventually(t, 30*time.Second, "firewalld runs", func() bool {
+		eventually(t, "firewalld runs", func() bool {
 			_, err := g.try("firewall-cmd", "--state")
 			return err == nil
 		})
@@ -191,7 +190,7 @@ func TestBesideFirewalld(t *testing.T) {
 	g.do("firewall-cmd", "--reload")
 	x.holds("reloaded")
 	g.do("sh", "-c", "kill $(cat /run/firewalld.pid)")
-	eventually(t, 30*time.Second, "firewalld ends", func() bool {
+	eventually(t, "firewalld ends", func() bool {
 		_, err := g.try("firewall-cmd", "--state")
 		return err != nil
 	})

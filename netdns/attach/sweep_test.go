@@ -62,8 +62,8 @@ func TestFlushUnderTraffic(t *testing.T) {
 	var worst time.Duration
 	for range long(100) {
 		must(t, netns.In(w.host, func() error { return exec.Command("nft", "flush", "ruleset").Run() }))
-		worst = max(worst, eventually(t, 2*time.Second, "rules", func() bool { return w.table() == before }))
-		expect(t, "isolation", ask(a, "tcp", at(bs[0].IPv4, 80)), "closed")
+		worst = max(worst, eventually(t, "rules", func() bool { return w.table() == before }))
+		expect(t, "isolation", knock(a, "tcp", at(bs[0].IPv4, 80)), "closed")
 	}
 	cancel()
 	traffic.Wait()
@@ -76,7 +76,7 @@ func TestFlushUnderTraffic(t *testing.T) {
 
 // listens waits until a watcher would hear of a flush.
 func (w *world) listens() {
-	eventually(w.t, 5*time.Second, "somebody listens", func() (listens bool) {
+	eventually(w.t, "somebody listens", func() (listens bool) {
 		_ = netns.In(w.host, func() error {
 			b, err := os.ReadFile("/proc/thread-self/net/netlink")
 			listens = strings.Contains(string(b), " 00000040 ") // the group of nftables
@@ -125,7 +125,7 @@ func TestConnectRoundsLeaveNothing(t *testing.T) {
 		round(i%5 == 0)
 	}
 	t.Logf("%d rounds in %s", long(1000), time.Since(begin).Round(time.Millisecond))
-	eventually(t, 5*time.Second, "as before", func() bool { return state() == before })
+	eventually(t, "as before", func() bool { return state() == before })
 	if now := descriptors(t); now > fds+2 {
 		t.Errorf("descriptors: %d before, %d after", fds, now)
 	}
@@ -236,7 +236,7 @@ func TestTidyNamespace(t *testing.T) {
 		}))
 		return n
 	}
-	eventually(t, time.Second, "TIME_WAIT", func() bool { return waiting() > 0 })
+	eventually(t, "TIME_WAIT", func() bool { return waiting() > 0 })
 	for range 2 {
 		must(t, w.h.Tidy(ctx, c, eps))
 	}

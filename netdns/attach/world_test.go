@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 
 	"github.com/davit-run/davit/netdns"
 	"github.com/davit-run/davit/netdns/netns"
@@ -130,7 +131,7 @@ func newWorld(t testing.TB) *world {
 func settled(t testing.TB, name string, both ...*os.File) {
 	t.Helper()
 	for _, ns := range both {
-		eventually(t, 5*time.Second, name+" is up", func() (up bool) {
+		eventually(t, name+" is up", func() (up bool) {
 			_ = netns.In(ns, func() error {
 				l, err := netlink.LinkByName(name)
 				up = err == nil && l.Attrs().OperState == netlink.OperUp
@@ -253,18 +254,32 @@ type packetTo struct {
 
 func (p packetTo) Write(b []byte) (int, error) { return p.c.WriteTo(b, p.to) }
 
-// ask connects from ns and returns what the server says, or "closed".
-func ask(ns *os.File, network, addr string) string {
+const (
+	patience = 30 * time.Second       // for what must come, however busy the machine is
+	silence  = 300 * time.Millisecond // is taken for a no where no answer must come
+)
+
+// ask connects from ns and returns what the server says, or "closed". The answer
+// may be late, but no packet may have been lost: see resent.
+func ask(ns *os.File, network, addr string) string { return askFor(patience, ns, network, addr) }
+
+// knock is ask where no answer is expected, or where it is asked again.
+func knock(ns *os.File, network, addr string) string { return askFor(silence, ns, network, addr) }
+
+func askFor(d time.Duration, ns *os.File, network, addr string) string {
 	var c net.Conn
 	err := netns.In(ns, func() (err error) {
-		c, err = net.DialTimeout(network, addr, 300*time.Millisecond)
+		c, err = net.DialTimeout(network, addr, d)
 		return err
 	})
 	if err != nil {
 		return "closed"
 	}
 	defer c.Close()
-	_ = c.SetDeadline(time.Now().Add(300 * time.Millisecond))
+	if n := resent(c); n > 0 {
+		return fmt.Sprintf("closed at first: %d packets were sent again", n)
+	}
+	_ = c.SetDeadline(time.Now().Add(d))
 	if network[0] == 'u' {
 		if _, err := c.Write([]byte("?")); err != nil {
 			return "closed"
@@ -281,6 +296,23 @@ func ask(ns *os.File, network, addr string) string {
 		return "closed"
 	}
 	return string(b)
+}
+
+// resent is how often TCP had to ask again for a connection: the kernel answers
+// at once, also on a busy machine, unless a packet was dropped.
+func resent(c net.Conn) (n uint32) {
+	tc, ok := c.(*net.TCPConn)
+	if !ok {
+		return 0
+	}
+	if rc, err := tc.SyscallConn(); err == nil {
+		_ = rc.Control(func(fd uintptr) {
+			if info, err := unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO); err == nil {
+				n = info.Total_retrans
+			}
+		})
+	}
+	return n
 }
 
 func expect(t testing.TB, what, got, want string) {
@@ -333,14 +365,14 @@ func set(t testing.TB, ns *os.File, path, v string) {
 }
 
 // eventually waits until ok holds.
-func eventually(t testing.TB, within time.Duration, what string, ok func() bool) time.Duration {
+func eventually(t testing.TB, what string, ok func() bool) time.Duration {
 	t.Helper()
 	for begin := time.Now(); ; time.Sleep(5 * time.Millisecond) {
 		if ok() {
 			return time.Since(begin)
 		}
-		if time.Since(begin) > within {
-			t.Fatalf("%s: not within %s", what, within)
+		if time.Since(begin) > patience {
+			t.Fatalf("%s: not within %s", what, patience)
 		}
 	}
 }
