@@ -17,9 +17,6 @@ func TestCollectorBesideOthers(t *testing.T) {
 	rounds := kernel.Often(1, 20)
 	w := newWorld(t, "chaoscollect", ticking)
 	ref, closeRegistry := serveImage(t)
-	var err error
-	w.before, err = w.place().Take()
-	must(t, err)
 	must(t, os.Mkdir(w.path("context"), 0o755))
 	must(t, os.WriteFile(w.path("context/Dockerfile"), []byte("FROM busybox\nARG N\nRUN echo $N >/made && head -c 1000000 /dev/zero >/zeros\nRUN cat /made\n"), 0o644))
 	for round := range rounds {
@@ -36,8 +33,6 @@ func TestCollectorBesideOthers(t *testing.T) {
 	w.must(t, "run", "--rm", "-T", "worker", "true")
 	w.must(t, "down")
 	must(t, closeRegistry())
-	w.before, err = w.place().Take()
-	must(t, err)
 }
 
 // allSucceed runs commands side by side.
