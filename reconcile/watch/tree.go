@@ -94,14 +94,32 @@ func (t *tree) sweep() []Change {
 // look looks at some paths, and below those that are new directories.
 func (t *tree) look(rels []string) []Change {
 	var out []Change
-	done := map[string]bool{}
 	for _, rel := range rels {
-		out = append(out, t.one(rel, done)...)
+		out = append(out, t.one(rel)...)
 	}
-	return ordered(out)
+	return ordered(latest(out))
 }
 
-func (t *tree) one(rel string, done map[string]bool) []Change {
+// latest leaves out what was found of a path that was found to be there once
+// more: two of the paths looked at may lead to it, and it may have changed in
+// between.
+func latest(changes []Change) []Change {
+	last := map[string]int{}
+	for i, c := range changes {
+		if !c.Gone {
+			last[c.Path] = i
+		}
+	}
+	out := changes[:0]
+	for i, c := range changes {
+		if c.Gone || last[c.Path] == i {
+			out = append(out, c)
+		}
+	}
+	return out
+}
+
+func (t *tree) one(rel string) []Change {
 	var out []Change
 	found, deep := false, false
 	seen := map[string]bool{}
@@ -110,8 +128,7 @@ func (t *tree) one(rel string, done map[string]bool) []Change {
 		seen[rel] = true
 		fresh := t.entered(rel, s)
 		was, known := t.known[rel]
-		if !skipped && !done[rel] && (!known || !was.same(s)) {
-			done[rel] = true
+		if !skipped && (!known || !was.same(s)) {
 			out = append(out, s.change(rel))
 		}
 		if known && was.dir() && !s.dir() {

@@ -43,6 +43,15 @@ func (r *replica) file(f File) error {
 		_ = os.Remove(to)
 		return nil
 	}
+	if f.Dir { // as found: it may have changed since or gone, and may be so again
+		if have, err := os.Lstat(to); err == nil && !have.IsDir() {
+			os.RemoveAll(to)
+		}
+		if err := os.MkdirAll(to, 0o755); err != nil {
+			return err
+		}
+		return os.Chmod(to, fs.FileMode(f.Mode))
+	}
 	st, err := os.Lstat(f.From)
 	if err != nil {
 		return nil // gone meanwhile
@@ -330,6 +339,34 @@ func TestPolling(t *testing.T) {
 		}
 	case <-time.After(5 * time.Second):
 		t.Error("not found")
+	}
+}
+
+// A directory that changes while a batch is looked at, and is met there twice, is
+// told of as it was met last.
+func TestADirectoryThatIsMetTwice(t *testing.T) {
+	root := t.TempDir()
+	sub := filepath.Join(root, "d/sub")
+	must(t, os.MkdirAll(sub, 0o700))
+	must(t, os.Chmod(sub, 0o700))
+	tr, err := newTree(Rule{Service: "web", Action: Sync, Path: root, Target: "/"}, func(dir string, _ uint64) bool {
+		if dir == filepath.Dir(sub) {
+			must(t, os.Chmod(sub, 0o750))
+		}
+		return true
+	})
+	must(t, err)
+	var modes []uint32
+	for _, c := range tr.look([]string{"d/sub", "d"}) {
+		if c.Path == "d/sub" {
+			modes = append(modes, c.Mode)
+		}
+	}
+	if !slices.Equal(modes, []uint32{0o750}) {
+		t.Errorf("told of modes %o, want 750 alone", modes)
+	}
+	if again := tr.look([]string{"d/sub"}); len(again) > 0 {
+		t.Errorf("told again: %+v", again)
 	}
 }
 
