@@ -15,6 +15,17 @@ type ExecCall struct {
 	Detach bool `json:"detach,omitempty"`
 }
 
+// A Stop is how a container is ended, and what comes next.
+type Stop struct {
+	Signal  string    // such as SIGTERM; empty: the container's own stop signal
+	Timeout *Duration // until SIGKILL; nil: the container's own grace period
+	// Removal says that the container is removed next: its exit is not made
+	// durable, and if another takes its place, the clients of its published
+	// TCP ports wait for that one.
+	Removal bool
+	Restart bool // it is started next, and its clients wait for that
+}
+
 // A StepResult is how a RunStep went: the command's exit code, or why it could
 // not be run.
 type StepResult struct {

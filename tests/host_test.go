@@ -155,7 +155,7 @@ func (h *host) inside(fn func()) {
 
 // get asks for / over HTTP and returns the whole answer.
 func get(address string) (string, error) {
-	c, err := net.Dial("tcp4", address)
+	c, err := net.Dial("tcp", address)
 	if err != nil {
 		return "", err
 	}

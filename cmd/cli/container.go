@@ -95,7 +95,7 @@ func newContainerStop(g *globals, again bool) *cobra.Command {
 	c.RunE = func(c *cobra.Command, args []string) error {
 		limit := seconds(timeout, c.Flags().Changed("timeout"))
 		return eachContainer(c.Context(), g, args, func(ctx context.Context, s *session, c engine.Snapshot) error {
-			err := s.engine.StopContainer(ctx, c.Project, c.ID, signal, limit, false)
+			err := s.engine.StopContainer(ctx, c.Project, c.ID, engine.Stop{Signal: signal, Timeout: limit, Restart: again})
 			if err == nil && again {
 				err = s.engine.StartContainer(ctx, c.Project, c.ID)
 			}

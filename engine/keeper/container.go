@@ -48,7 +48,10 @@ type container struct {
 	streak Streak
 	live   *live // the present process; nil: none
 	place  place // where it is on the network
-	exit   chan anchor.Exit
+	// successor is the container that those wait for who ask for its ports now:
+	// the one that takes its place, or itself; empty: nobody waits.
+	successor string
+	exit      chan anchor.Exit
 
 	again, grace, check timer
 	stopping            bool

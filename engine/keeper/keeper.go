@@ -62,6 +62,7 @@ type Keeper struct {
 	handOver   sync.Once
 
 	net     networks
+	queues  map[string]*queue // by the container that is waited for
 	events  hub
 	starts  chan struct{} // bounds starts under way
 	clients atomic.Int64
@@ -157,9 +158,10 @@ func (k *Keeper) touch() {
 	}
 }
 
-// nothing tells that no container is alive or waiting to be, and nobody asks.
+// nothing tells that no container is alive or waiting to be or waited for, and
+// nobody asks.
 func (k *Keeper) nothing() bool {
-	return k.clients.Load() == 0 && k.alive() == 0
+	return k.clients.Load() == 0 && k.alive() == 0 && !k.queued()
 }
 
 func (k *Keeper) alive() (n int) {

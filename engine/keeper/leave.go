@@ -154,6 +154,7 @@ func (c *container) disconnect(ctx context.Context) {
 
 func (c *container) release(ctx context.Context) error {
 	c.closeSandbox()
+	c.passOn()
 	if len(c.place.Endpoints) == 0 && len(c.place.Publications) == 0 {
 		return nil
 	}

@@ -71,7 +71,8 @@ type Network interface {
 	Sandbox(ctx context.Context) (*os.File, error)
 	Attach(ctx context.Context, ns *os.File, ep netdns.Endpoint) (netdns.Endpoint, error)
 	Detach(ctx context.Context, ep netdns.Endpoint) error
-	Publish(ctx context.Context, ps []netdns.Publication) ([]netdns.Publication, []*os.File, error)
+	// Publish takes reservations that were suspended over; see suspender.
+	Publish(ctx context.Context, ps []netdns.Publication, suspended ...*os.File) ([]netdns.Publication, []*os.File, error)
 	Unpublish(ctx context.Context, ps []netdns.Publication) error
 	Watch(ctx context.Context) error
 	Recover(ctx context.Context) error

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/davit-run/davit/engine"
 	"github.com/davit-run/davit/engine/store"
@@ -21,6 +22,7 @@ type place struct {
 	placeRecord
 	ns       *os.File   // nil: the host's, or none yet
 	ports    []*os.File // reservations
+	until    time.Time  // clients of ports wait so long for it to listen; zero: they never did
 	udp, tcp *os.File   // the resolver's sockets
 	quiet    func()     // ends the resolver
 }
@@ -218,7 +220,11 @@ func (c *container) publishPorts(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	pubs, ports, err := host.Publish(ctx, pubs)
+	var waiting []*os.File
+	if q := c.k.dequeue(c.id); q != nil {
+		waiting, c.place.until = q.ports, q.until
+	}
+	pubs, ports, err := host.Publish(ctx, pubs, waiting...)
 	if err != nil {
 		return taken(err)
 	}

@@ -36,6 +36,7 @@ func (c *container) removeCall(l call) {
 func (c *container) remove() {
 	calls := c.removes
 	c.removes = nil
+	c.k.sendAway(c.id, nil)
 	err := c.removeAll(slices.ContainsFunc(calls, func(l call) bool { return l.req.Volumes }))
 	if err != nil {
 		err = fmt.Errorf("remove container %s: %w", c.name(), err)

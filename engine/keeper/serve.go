@@ -240,6 +240,7 @@ func (k *Keeper) shutdown(conn *net.UnixConn, sweep bool) error {
 	}
 	k.sweeper.Store(sweep)
 	k.leave.Store(true)
+	k.sendAllAway()
 	select {
 	case <-k.o.Lost: // it may be too late for wait to see it: the next one is asked
 		return nil

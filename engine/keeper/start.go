@@ -82,7 +82,9 @@ func (c *container) start(reason string) (warning string, err error) {
 	c.k.starts <- struct{}{}
 	defer func() { <-c.k.starts }()
 	ctx := c.k.ctx
-	if err := c.connect(ctx); err != nil {
+	err = c.connect(ctx)
+	c.k.sendAway(c.id, nil) // of ports that it does not publish
+	if err != nil {
 		c.disconnect(ctx)
 		return "", err
 	}
@@ -106,6 +108,7 @@ func (c *container) start(reason string) (warning string, err error) {
 		warning = err.Error()
 	}
 	c.watchExit()
+	c.lead()
 	c.event("start", reason)
 	return strings.Join(append(l.proc.Warnings(), nonEmpty(warning)...), "; "), nil
 }

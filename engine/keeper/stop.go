@@ -97,7 +97,10 @@ func (c *container) stopCall(l call) {
 	}
 	c.stopping = true
 	c.event("stop", l.req.Reason)
-	c.preStop(grace, func() { c.terminate(sig, grace) })
+	c.preStop(grace, func() {
+		c.suspend(l.req)
+		c.terminate(sig, grace)
+	})
 }
 
 // asked records that whatever ends the container now was wanted, before it

@@ -140,11 +140,10 @@ func (e *Engine) StartContainer(ctx context.Context, project, id string) error {
 	return e.call(ctx, project, wire.Request{Op: wire.OpStart, ID: id}, e.warned)
 }
 
-// StopContainer ends a container's process: the signal (empty: its own), the
-// grace period (nil: its own), then SIGKILL. With forRemoval its exit is not
-// made durable, since the container is removed next.
-func (e *Engine) StopContainer(ctx context.Context, project, id, signal string, timeout *engine.Duration, forRemoval bool) error {
-	return e.call(ctx, project, wire.Request{Op: wire.OpStop, ID: id, Signal: signal, Timeout: timeout, Forget: forRemoval}, e.warned)
+// StopContainer ends a container's process: the signal, the grace period, then
+// SIGKILL.
+func (e *Engine) StopContainer(ctx context.Context, project, id string, s engine.Stop) error {
+	return e.call(ctx, project, wire.Request{Op: wire.OpStop, ID: id, Signal: s.Signal, Timeout: s.Timeout, Forget: s.Removal, Again: s.Restart}, e.warned)
 }
 
 // KillContainer sends a signal to a container's first process.

@@ -76,7 +76,7 @@ func (a *associations) out(ctx context.Context, c caller) (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	if !a.x.keep(ctx, out) {
+	if !a.x.keep(out) {
 		return nil, net.ErrClosed
 	}
 	a.outs[c] = out

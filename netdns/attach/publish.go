@@ -17,24 +17,34 @@ import (
 // open as long as the port is published: they survive the keeper in the fd
 // store and come back to Resume. HostPort 0 and ranges are filled in. If one
 // port is taken nothing is published, and the error is a *TakenError.
-func (h *Host) Publish(ctx context.Context, pubs []netdns.Publication) ([]netdns.Publication, []*os.File, error) {
+//
+// Suspended are reservations that Suspend was called for, which become the
+// caller's again or are closed: who asks for one of those ports gets it, and
+// its clients go on waiting until Lead.
+func (h *Host) Publish(ctx context.Context, pubs []netdns.Publication, suspended ...*os.File) ([]netdns.Publication, []*os.File, error) {
 	out := slices.Clone(pubs)
-	var files []*os.File
+	files, claimed := h.takeOver(out, suspended)
+	var now []netdns.Publication
 	err := h.do(func() error {
 		for i := range out {
-			held, err := h.reserve(&out[i])
-			files = append(files, held...)
-			if err != nil {
-				return err
+			if !claimed[i] {
+				held, err := h.reserve(&out[i])
+				files = append(files, held...)
+				if err != nil {
+					return err
+				}
+			}
+			if len(h.waiting(out[i])) == 0 {
+				now = append(now, out[i])
 			}
 		}
 		return nil
 	})
 	if err == nil {
-		err = h.install(out)
+		err = h.install(now)
 	}
 	if err == nil {
-		err = h.startProxies(ctx, out, files)
+		err = h.startProxies(ctx, now, files)
 	}
 	if err != nil {
 		for _, f := range files {
@@ -112,7 +122,15 @@ func (h *Host) Unpublish(ctx context.Context, pubs []netdns.Publication) error {
 		return nil
 	}
 	h.stopProxies(pubs)
-	err := h.locked("firewall", func() error {
+	if err := h.withdraw(pubs); err != nil {
+		return fmt.Errorf("unpublish ports: %w", err)
+	}
+	return h.do(func() error { return forgetFlows(pubs, false) })
+}
+
+// withdraw takes publications out of the records and the table.
+func (h *Host) withdraw(pubs []netdns.Publication) error {
+	return h.locked("firewall", func() error {
 		mine, err := h.recorded(pubs)
 		if err != nil || len(mine) == 0 {
 			return err
@@ -125,10 +143,6 @@ func (h *Host) Unpublish(ctx context.Context, pubs []netdns.Publication) error {
 		}
 		return nil
 	})
-	if err != nil {
-		return fmt.Errorf("unpublish ports: %w", err)
-	}
-	return h.do(func() error { return forgetFlows(pubs, false) })
 }
 
 // recorded returns those publications that are on record.

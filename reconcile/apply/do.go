@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"sync"
 
+	"github.com/davit-run/davit/engine"
 	"github.com/davit-run/davit/reconcile"
 )
 
@@ -71,7 +72,7 @@ func (r *run) do(ctx context.Context, do reconcile.Action) error {
 		}
 		return e.StartContainer(ctx, project, id)
 	case reconcile.StopContainer:
-		return e.StopContainer(ctx, project, do.ID, "", do.Timeout, do.Removal)
+		return e.StopContainer(ctx, project, do.ID, engine.Stop{Timeout: do.Timeout, Removal: do.Removal, Restart: do.Restart})
 	case reconcile.KillContainer:
 		return e.KillContainer(ctx, project, do.ID, do.Signal)
 	case reconcile.PauseContainer:

@@ -31,7 +31,7 @@ type Engine interface {
 	// container that runs.
 	UpdateContainer(ctx context.Context, project, id string, spec engine.Spec) error
 	StartContainer(ctx context.Context, project, id string) error
-	StopContainer(ctx context.Context, project, id, signal string, timeout *engine.Duration, forRemoval bool) error
+	StopContainer(ctx context.Context, project, id string, s engine.Stop) error
 	KillContainer(ctx context.Context, project, id, signal string) error
 	PauseContainer(ctx context.Context, project, id string) error
 	UnpauseContainer(ctx context.Context, project, id string) error

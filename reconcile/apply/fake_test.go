@@ -83,7 +83,7 @@ func (f *fake) UpdateContainer(ctx context.Context, _, id string, _ engine.Spec)
 	return f.do(ctx, "update "+id)
 }
 func (f *fake) StartContainer(ctx context.Context, _, id string) error { return f.do(ctx, "start "+id) }
-func (f *fake) StopContainer(ctx context.Context, _, id, _ string, _ *engine.Duration, _ bool) error {
+func (f *fake) StopContainer(ctx context.Context, _, id string, _ engine.Stop) error {
 	return f.do(ctx, "stop "+id)
 }
 func (f *fake) KillContainer(ctx context.Context, _, id, s string) error {

@@ -53,6 +53,9 @@ type Request struct {
 	// closes the descriptor, the container reads the end of its input.
 	Once   bool `json:"once,omitempty"`
 	Forget bool `json:"forget,omitempty"` // stop, on the way to remove: its exit need not outlive a power cut
+	// Again says that the container is started next: those who connect to its
+	// published ports meanwhile wait for it.
+	Again bool `json:"again,omitempty"`
 	// Hold has wait begin before the container is started: the first reply says
 	// that its end cannot be missed, and one that is removed by itself stays
 	// until the caller closes the connection.

@@ -27,6 +27,8 @@ server.listen(8080, () => console.log('listening on 8080'));
 for (const signal of ['SIGTERM', 'SIGINT']) {
   process.on(signal, () => {
     console.log('good-bye');
-    process.exit(0);
+    server.close(() => process.exit(0)); // once those are answered who have asked
+    server.closeIdleConnections?.();
+    setTimeout(() => process.exit(0), 1000); // a browser may connect and ask nothing
   });
 }

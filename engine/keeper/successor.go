@@ -1,0 +1,238 @@
+package keeper
+
+import (
+	"context"
+	"os"
+	"slices"
+	"time"
+
+	"github.com/davit-run/davit/engine/keeper/wire"
+	"github.com/davit-run/davit/netdns"
+)
+
+// patience is how long those who connect to a published TCP port wait while its
+// container is replaced or started again: from the end of the one until the
+// next listens.
+const patience = 30 * time.Second
+
+// A suspender is what a Network must also be able to do for clients to wait.
+type suspender interface {
+	// Suspend has those wait who connect to TCP ports from now on.
+	Suspend(ctx context.Context, ps []netdns.Publication, ports []*os.File) error
+	// Forget ends what the kernel remembers of connections to containers that
+	// had the ports and have ended.
+	Forget(ctx context.Context, ps []netdns.Publication) error
+	// Lead lets them go to the containers that publish the ports now.
+	Lead(ctx context.Context, ps []netdns.Publication) error
+}
+
+func (k *Keeper) suspender() suspender {
+	host, err := k.network()
+	if err != nil {
+		return nil
+	}
+	s, _ := host.(suspender)
+	return s
+}
+
+// A queue is published ports between two containers, with the clients that wait
+// there. It lies in memory alone: if the keeper is killed, they are sent away.
+type queue struct {
+	pubs  []netdns.Publication
+	ports []*os.File
+	until time.Time
+	over  *time.Timer
+}
+
+// suspend has the clients of the container wait from here on for the one that
+// comes after it: the one that takes its place, or itself.
+func (c *container) suspend(req wire.Request) {
+	if len(tcpOnly(c.place.Publications)) == 0 || c.shared() {
+		return
+	}
+	next := c.succession(req)
+	if next == "" {
+		return
+	}
+	s := c.k.suspender()
+	if s == nil {
+		return
+	}
+	if err := s.Suspend(c.k.ctx, c.place.Publications, c.place.ports); err != nil {
+		c.k.log("container %s: %v", c.name(), err)
+		return
+	}
+	c.successor = next
+	c.letIn()
+}
+
+// succession is the container for which a stop makes room; empty where none comes.
+func (c *container) succession(req wire.Request) string {
+	if req.Again {
+		return c.id
+	}
+	if !req.Forget {
+		return ""
+	}
+	heir := c.k.o.Layout.Heir(c.k.o.Project, c.id)
+	c.k.mu.Lock()
+	defer c.k.mu.Unlock()
+	if h := c.k.containers[heir]; h != nil && h.lives.Load() {
+		return "" // it has its ports
+	}
+	return heir
+}
+
+// manners is how long a container may take to begin with the requests that have
+// reached it, before it is asked to end.
+const manners = 100 * time.Millisecond
+
+// letIn waits until the container has taken in whoever stands at its door.
+func (c *container) letIn() {
+	ports := containerPorts(tcpOnly(c.place.Publications))
+	for begin := time.Now(); time.Since(begin) < manners; time.Sleep(time.Millisecond) {
+		if d, err := lookAt(c.state.PID, ports); err != nil || !d.busy {
+			return
+		}
+	}
+}
+
+// passOn keeps the suspended ports of a container that gives up its place for
+// the one that comes after it.
+func (c *container) passOn() {
+	if c.successor == "" {
+		return
+	}
+	q := &queue{pubs: tcpOnly(c.place.Publications), until: time.Now().Add(patience)}
+	isTCP := func(p netdns.Publication) bool { return p.Protocol == "tcp" }
+	c.place.Publications = slices.DeleteFunc(slices.Clone(c.place.Publications), isTCP)
+	var rest []*os.File
+	for _, f := range c.place.ports {
+		if _, protocol := reserved(f); protocol == "tcp" {
+			q.ports = append(q.ports, f)
+		} else {
+			rest = append(rest, f)
+		}
+	}
+	c.place.ports = rest
+	if err := c.k.suspender().Forget(c.k.ctx, q.pubs); err != nil {
+		c.k.log("container %s: %v", c.name(), err)
+	}
+	c.k.enqueue(c.successor, q)
+	c.successor = ""
+}
+
+func (k *Keeper) enqueue(id string, q *queue) {
+	q.over = time.AfterFunc(patience, func() { k.sendAway(id, q) })
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.queues == nil {
+		k.queues = make(map[string]*queue)
+	}
+	k.queues[id] = q
+}
+
+// dequeue takes the queue that waits for a container; nil where there is none.
+func (k *Keeper) dequeue(id string) *queue {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	q := k.queues[id]
+	if q != nil {
+		q.over.Stop()
+		delete(k.queues, id)
+	}
+	return q
+}
+
+// sendAway ends what is left of a queue: its clients meet a closed port.
+func (k *Keeper) sendAway(id string, which *queue) {
+	k.mu.Lock()
+	q := k.queues[id]
+	if q == nil || which != nil && q != which {
+		k.mu.Unlock()
+		return
+	}
+	delete(k.queues, id)
+	k.mu.Unlock()
+	q.over.Stop()
+	if host, err := k.network(); err == nil {
+		if err := host.Unpublish(k.ctx, q.pubs); err != nil {
+			k.log("%v", err)
+		}
+	}
+	closeFiles(q.ports)
+	k.touch()
+}
+
+// sendAllAway ends every queue: nobody comes any more.
+func (k *Keeper) sendAllAway() {
+	k.mu.Lock()
+	var all []string
+	for id := range k.queues {
+		all = append(all, id)
+	}
+	k.mu.Unlock()
+	for _, id := range all {
+		k.sendAway(id, nil)
+	}
+}
+
+// queued says whether anybody waits for a container that is not there yet.
+func (k *Keeper) queued() bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return len(k.queues) > 0
+}
+
+// lead lets the clients that wait go to the container as soon as it listens,
+// port by port; at the end of their patience in any case.
+func (c *container) lead() {
+	s := c.k.suspender()
+	if s == nil || c.place.until.IsZero() {
+		return
+	}
+	run, pid, until := c.live, c.state.PID, c.place.until
+	left := tcpOnly(c.place.Publications)
+	go func() {
+		for wait := time.Millisecond; len(left) > 0 && c.k.ctx.Err() == nil; wait = min(2*wait, 16*time.Millisecond) {
+			d, err := lookAt(pid, containerPorts(left))
+			if err != nil {
+				return // it has ended, which comes by itself
+			}
+			var ready []netdns.Publication
+			for _, p := range left {
+				if d.listens[p.ContainerPort] || !time.Now().Before(until) {
+					ready = append(ready, p)
+				}
+			}
+			if len(ready) > 0 {
+				c.bring(func() { c.arrived(run, s, ready) })
+				left = slices.DeleteFunc(left, func(p netdns.Publication) bool { return slices.Contains(ready, p) })
+			}
+			time.Sleep(wait)
+		}
+	}()
+}
+
+// arrived leads ports to the run of the container that listens on them, unless
+// that is about to end again.
+func (c *container) arrived(run *live, s suspender, ready []netdns.Publication) {
+	if c.live != run || c.successor != "" {
+		return
+	}
+	if err := s.Lead(c.k.ctx, ready); err != nil {
+		c.k.log("container %s: %v", c.name(), err)
+	}
+}
+
+func tcpOnly(pubs []netdns.Publication) []netdns.Publication {
+	return slices.DeleteFunc(slices.Clone(pubs), func(p netdns.Publication) bool { return p.Protocol != "tcp" })
+}
+
+func containerPorts(pubs []netdns.Publication) map[uint16]bool {
+	ports := map[uint16]bool{}
+	for _, p := range pubs {
+		ports[p.ContainerPort] = true
+	}
+	return ports
+}
