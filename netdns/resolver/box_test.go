@@ -17,6 +17,9 @@ import (
 	"github.com/davit-run/davit/netdns/netns"
 )
 
+// patience is how long a busy machine may take for what must come.
+const patience = 20 * time.Second
+
 // box is a container's namespace with a resolver, and a directory of endpoints.
 type box struct {
 	t    testing.TB
@@ -96,9 +99,9 @@ func (b *box) put(ep netdns.Endpoint) {
 
 func (b *box) until(what string, ok func() bool) {
 	b.t.Helper()
-	for end := time.Now().Add(5 * time.Second); !ok(); time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(patience); !ok(); time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
-			b.t.Fatalf("%s: not within 5 s", what)
+			b.t.Fatalf("%s: not within %s", what, patience)
 		}
 	}
 }
@@ -107,10 +110,10 @@ func (b *box) dial(network string) *dns.Conn {
 	b.t.Helper()
 	var c net.Conn
 	must(b.t, netns.In(b.ns, func() (err error) {
-		c, err = net.DialTimeout(network, "127.0.0.11:53", time.Second)
+		c, err = net.DialTimeout(network, "127.0.0.11:53", patience)
 		return err
 	}))
-	_ = c.SetDeadline(time.Now().Add(5 * time.Second))
+	_ = c.SetDeadline(time.Now().Add(patience))
 	return &dns.Conn{Conn: c, UDPSize: 65535}
 }
 

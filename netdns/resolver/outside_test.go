@@ -93,8 +93,8 @@ func TestTheRestIsAskedOutside(t *testing.T) {
 	one.hold.Store(true)
 	begin := time.Now()
 	expect(t, "silent server", said(b.ask("www.example.org", dns.TypeA)), "192.0.2.2")
-	if d := time.Since(begin); d < 900*time.Millisecond || d > 3*time.Second {
-		t.Errorf("failover took %s, want the configured second", d)
+	if d := time.Since(begin); d < 900*time.Millisecond || d >= 5*time.Second {
+		t.Errorf("failover took %s, want the configured second and not the usual five", d)
 	}
 	two.big.Store(true)
 	one.hold.Store(false)
@@ -133,7 +133,7 @@ func TestFloodOutsideLeavesLocalAnswersAlone(t *testing.T) {
 	o := newOutside(t, host, "127.0.0.1:53", "192.0.2.1")
 	o.hold.Store(true)
 	conf := t.TempDir() + "/resolv.conf"
-	must(t, os.WriteFile(conf, []byte("nameserver 127.0.0.1\noptions timeout:2 attempts:1\n"), 0o644))
+	must(t, os.WriteFile(conf, []byte("nameserver 127.0.0.1\noptions timeout:30 attempts:1\n"), 0o644))
 	b := newBox(t, Config{Project: "p", Networks: []string{"n"}, HostConf: conf, HostNS: host})
 	b.put(endpoint("n", "p", "db", "10.0.0.2"))
 	c := b.dial("udp")
@@ -144,12 +144,11 @@ func TestFloodOutsideLeavesLocalAnswersAlone(t *testing.T) {
 		}
 		return len(outside) == mostAsking
 	})
-	begin := time.Now()
 	for range 100 {
 		expect(t, "local name in a flood", said(b.ask("db", dns.TypeA)), "10.0.0.2")
 	}
-	if d := time.Since(begin); d > time.Second {
-		t.Errorf("100 local answers took %s", d)
+	if n := len(outside); n != mostAsking {
+		t.Errorf("%d questions are asked outside, want %d that are not answered yet", n, mostAsking)
 	}
 	b.halt() // nothing hangs on
 	if n := len(outside); n != 0 {

@@ -138,7 +138,7 @@ func TestTheContainerMayHavePort53Itself(t *testing.T) {
 	defer c.Close()
 	conn := &dns.Conn{Conn: c}
 	must(t, conn.WriteMsg(new(dns.Msg).SetQuestion("a.b.", dns.TypeA)))
-	_ = c.SetDeadline(time.Now().Add(time.Second))
+	_ = c.SetDeadline(time.Now().Add(patience))
 	r, err := conn.ReadMsg()
 	must(t, err)
 	expect(t, "the container's own server", said(r), "192.0.2.53")

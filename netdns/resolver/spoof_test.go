@@ -50,7 +50,7 @@ func TestBlindSpooferIsNotBelieved(t *testing.T) {
 		o.ids.Range(func(k, _ any) bool { id = k.(uint16); return false })
 		return port, id
 	})
-	_ = c.SetReadDeadline(time.Now().Add(5 * time.Second))
+	_ = c.SetReadDeadline(time.Now().Add(patience))
 	r, err := c.ReadMsg()
 	must(t, err)
 	expect(t, "the answer of one who sees the question", said(r), "203.0.113.6")
