@@ -121,20 +121,20 @@ func (h *host) killKeeper(ctx context.Context, t *testing.T, round int) time.Dur
 	}
 	start := time.Now()
 	check(t, unix.Kill(old, unix.SIGKILL))
-	kernel.Eventually(t, 10*time.Second, "another keeper answers", func() bool {
+	kernel.Eventually(t, time.Minute, "another keeper answers", func() bool {
 		now := h.keeper(ctx)
 		return now != 0 && now != old
 	})
 	took := time.Since(start)
-	if took > time.Second {
-		t.Errorf("kill %d: the keeper was back after %v, want at most 1 s", round, took)
+	if most := kernel.Promptly(time.Second); took > most {
+		t.Errorf("kill %d: the keeper was back after %v, want at most %v", round, took, most)
 	}
 	return took
 }
 
 func (h *host) awaitPort(t *testing.T) {
 	t.Helper()
-	kernel.Eventually(t, 10*time.Second, "the published port answers", func() bool {
+	kernel.Eventually(t, time.Minute, "the published port answers", func() bool {
 		ok := false
 		h.inside(func() {
 			answer, err := get("127.0.0.1:18090")

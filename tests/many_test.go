@@ -87,7 +87,7 @@ func TestStubbornProcessesEnd(t *testing.T) {
 	}
 	t.Logf("%d containers of stubborn processes: all gone after %v, stop ended after %v", n, last.Sub(begun), took)
 	// The grace period, two seconds, and what starting so many kills takes.
-	if limit := 3*time.Second + time.Duration(n)*10*time.Millisecond; last.Sub(begun) > limit {
+	if limit := time.Second + kernel.Promptly(2*time.Second+time.Duration(n)*10*time.Millisecond); last.Sub(begun) > limit {
 		t.Errorf("%d stubborn containers were gone after %v, want %v", n, last.Sub(begun), limit)
 	}
 	if strings.Contains(out, "has no handler") {

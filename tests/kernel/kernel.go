@@ -37,6 +37,15 @@ func Often(some, all int) int {
 // Tenth is n with DAVIT_LONG=1, else a tenth of it, but once at least.
 func Tenth(n int) int { return Often(max(1, n/10), n) }
 
+// Promptly is how long something may take: most with DAVIT_LONG=1, which is for
+// machines that do nothing else, and ten times as long where others may work.
+func Promptly(most time.Duration) time.Duration {
+	if os.Getenv("DAVIT_LONG") != "" {
+		return most
+	}
+	return 10 * most
+}
+
 // Isolate moves the calling goroutine, and every process it starts, into a
 // network namespace of its own, with lo up and nothing else. The thread dies
 // with the goroutine, so there is nothing to undo; a test calls it first.
