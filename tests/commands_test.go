@@ -18,8 +18,9 @@ import (
 	"github.com/davit-run/davit/engine/store"
 )
 
-// patience is how long eventually and shows go on trying.
-const patience = 10 * time.Second
+// patience is how long eventually and shows go on trying: no bound on davit, but
+// when to give up, on however slow a machine.
+const patience = time.Minute
 
 // An identity tells one start of one container from every other.
 type identity struct {

@@ -27,8 +27,8 @@ import (
 //	state NAME absent        there is no such container
 //	remember NAME            note which container and process NAME is now
 //	[!] same NAME            it still is (or no longer is) that one
-//	eventually CMD...        repeat state or exec until it succeeds, for 10 s at most
-//	shows PATTERN CMD...     repeat CMD until its output matches, for 10 s at most
+//	eventually CMD...        repeat state or exec until it succeeds, for a minute at most
+//	shows PATTERN CMD...     repeat CMD until its output matches, for a minute at most
 //	images NAME...           load further images of tests/images
 //	remember-disk, same-disk everything below the root and the project is as it was
 //	residue                  nothing is left of what was not there at the start
@@ -135,7 +135,7 @@ func load(ctx context.Context, root string, names ...string) error {
 	}
 	made.Lock()
 	for _, im := range ims {
-		if !made.names[im.Name] {
+		if err == nil && !made.names[im.Name] {
 			err = cache.Make(ctx, os.Stderr, im)
 			made.names[im.Name] = err == nil
 		}

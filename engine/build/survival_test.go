@@ -142,7 +142,7 @@ func (h *corpus) prune(t *testing.T, all bool) layer.Freed {
 // at what is mounted and what the collector leaves.
 func (h *corpus) nothingLeft(t *testing.T, point int) {
 	t.Helper()
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	for {
 		left := h.steps()
 		if len(left) == 0 {

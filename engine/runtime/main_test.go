@@ -289,7 +289,7 @@ func (r *rig) ends(p *Process) {
 // eventually polls for a condition, with a deadline.
 func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	for !ok() {
 		if time.Now().After(deadline) {
 			t.Fatal("never happened: ", what)

@@ -49,7 +49,7 @@ func TestForwardGoesOnWhereItStopped(t *testing.T) {
 func received(t *testing.T, in net.PacketConn) string {
 	t.Helper()
 	b := make([]byte, 64<<10)
-	in.SetReadDeadline(time.Now().Add(5 * time.Second))
+	in.SetReadDeadline(time.Now().Add(time.Minute))
 	n, _, err := in.ReadFrom(b)
 	if err != nil {
 		t.Fatal(err)

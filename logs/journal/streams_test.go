@@ -36,7 +36,7 @@ func TestConsoleIsTakenUntilItsLastUserHasGone(t *testing.T) {
 	defer r.Close()
 	expect := func(want string) {
 		t.Helper()
-		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
 		if l, err := r.Next(ctx); err != nil || shown(l) != want {
 			t.Fatalf("got %q, %v; want %q", shown(l), err, want)
@@ -137,7 +137,7 @@ func TestReadersThatVanishLeaveNothing(t *testing.T) {
 		}
 		r.Close()
 	}
-	for deadline := time.Now().Add(5 * time.Second); runtime.NumGoroutine() > before || openFiles(t) > fds; {
+	for deadline := time.Now().Add(time.Minute); runtime.NumGoroutine() > before || openFiles(t) > fds; {
 		if time.Now().After(deadline) {
 			t.Fatalf("%d goroutines and %d files, before %d and %d", runtime.NumGoroutine(), openFiles(t), before, fds)
 		}
@@ -162,7 +162,7 @@ func TestFollowerEndsWithItsLog(t *testing.T) {
 	}
 	defer r.Close()
 	pour(t, w, logs.Stdout, func(w io.Writer) { io.WriteString(w, "last words\n") })
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	if l, err := r.Next(ctx); err != nil || string(l.Text) != "last words" {
 		t.Fatalf("got %q, %v", l.Text, err)

@@ -69,7 +69,7 @@ func (s *script) tell() {
 // next returns what m has next as "source text".
 func next(t *testing.T, m *Mux) string {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	l, err := m.Next(ctx)
 	if err != nil {

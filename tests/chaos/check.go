@@ -38,7 +38,7 @@ func (w *World) Check(p Point, up bool) error {
 // becomesUp waits for a container that the kill itself has ended to be
 // restarted by its policy.
 func (w *World) becomesUp() (err error) {
-	deadline := time.Now().Add(5 * time.Second)
+	deadline := time.Now().Add(patience)
 	for {
 		if err = w.IsUp(); err == nil || time.Now().After(deadline) {
 			return err

@@ -196,7 +196,7 @@ func attach(pid int, options []string) (stop func(), err error) {
 
 // settled waits until no keeper is about to be started by its anchor.
 func (w *World) settled() {
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	for ctx.Err() == nil {
 		c, err := wire.Dial(ctx, w.Layout(), w.Project)

@@ -48,7 +48,7 @@ func (w *World) must(t *testing.T, args ...string) string {
 func deadline(t *testing.T, ok func() error) {
 	t.Helper()
 	var err error
-	for over := time.Now().Add(10 * time.Second); time.Now().Before(over); time.Sleep(20 * time.Millisecond) {
+	for over := time.Now().Add(patience); time.Now().Before(over); time.Sleep(20 * time.Millisecond) {
 		if err = ok(); err == nil {
 			return
 		}

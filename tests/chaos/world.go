@@ -283,7 +283,7 @@ func runs(s engine.State) bool {
 
 // answers asks the published port and, inside, for a name.
 func (w *World) answers() error {
-	deadline := time.Now().Add(5 * time.Second)
+	deadline := time.Now().Add(patience)
 	for {
 		said, err := get("127.0.0.1:18099")
 		if err == nil && strings.Contains(said, "served") {
@@ -298,12 +298,12 @@ func (w *World) answers() error {
 
 // get asks over HTTP from this goroutine's network namespace.
 func get(address string) (string, error) {
-	c, err := net.DialTimeout("tcp4", address, time.Second)
+	c, err := net.DialTimeout("tcp4", address, patience/4) // the caller asks again
 	if err != nil {
 		return "", err
 	}
 	defer c.Close()
-	_ = c.SetDeadline(time.Now().Add(2 * time.Second))
+	_ = c.SetDeadline(time.Now().Add(patience / 4))
 	if _, err := io.WriteString(c, "GET / HTTP/1.0\r\n\r\n"); err != nil {
 		return "", err
 	}

@@ -88,7 +88,7 @@ func missing(a, b []string) []string {
 
 // Settle is how long Wait gives the kernel and the last davit process to
 // finish what they do off the critical path, such as lazy unmounts.
-const Settle = 5 * time.Second
+const Settle = 30 * time.Second
 
 // Wait returns the difference to before as soon as there is none, or the last
 // one seen when Settle has passed.

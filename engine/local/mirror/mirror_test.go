@@ -30,7 +30,7 @@ func inside(t *testing.T) (*Mirror, string) {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Chroot: root, Credential: &syscall.Credential{Uid: 1234, Gid: 1235}}
 	must(t, cmd.Start())
 	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
-	deadline := time.Now().Add(5 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	for {
 		m, err := Open(cmd.Process.Pid, 0)
 		if err == nil && m.uid == 1234 {
