@@ -106,7 +106,7 @@ func follow(t *testing.T, rules []Rule) *replica {
 // becomes waits until the replica looks as it must.
 func (r *replica) becomes(t *testing.T, want func() string) {
 	t.Helper()
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	for {
 		r.mu.Lock()
 		got := picture.Of(r.dir, nil, nil)
@@ -213,6 +213,7 @@ func TestManyFilesAreFewBatches(t *testing.T) {
 			}
 		}
 	})
+	begun := time.Now()
 	for d := range 50 {
 		sub := filepath.Join(dir, fmt.Sprint("d", d))
 		must(t, os.Mkdir(sub, 0o755))
@@ -224,10 +225,11 @@ func TestManyFilesAreFewBatches(t *testing.T) {
 	select {
 	case at := <-done:
 		t.Logf("%d batches, the last one %s after the last file", batches, at.Sub(start))
-		if batches > 20 {
-			t.Errorf("%d batches", batches)
+		// A pause of the writer's may end a batch: as many as fit where it is slow.
+		if most := max(20, int(at.Sub(begun)/(60*time.Millisecond))); batches > most {
+			t.Errorf("%d batches, want at most %d", batches, most)
 		}
-	case <-time.After(10 * time.Second):
+	case <-time.After(time.Minute):
 		t.Fatalf("%d of 5050 seen", len(seen))
 	}
 }
@@ -338,7 +340,7 @@ func TestPolling(t *testing.T) {
 		if len(b.Tasks) != 1 || b.Tasks[0].Files[0].To != "/f" {
 			t.Errorf("got %+v", b)
 		}
-	case <-time.After(5 * time.Second):
+	case <-time.After(time.Minute):
 		t.Error("not found")
 	}
 }
