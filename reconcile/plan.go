@@ -174,7 +174,7 @@ func (p *planner) planContainer(c Container) {
 	after = append(after, p.amenders(c)...)
 	switch {
 	case p.early[c.Name]:
-		after = append(after, p.removed(c.Name))
+		after = append(after, p.vacated(c.Name))
 		after = append(after, p.resources(c)...)
 	case p.created[c.Name] == 0:
 		after = append(after, p.stopped[c.Name])
@@ -183,6 +183,20 @@ func (p *planner) planContainer(c Container) {
 	after = p.before(c, after)
 	do := StartContainer{Name: c.Name, Service: c.Service, Restart: v.fate == restart}
 	p.started[c.Name] = p.add(do, v.why, after...)
+}
+
+// vacated is the step after which the container of a name has left its place to
+// the next: address, ports and names are free when it has stopped, and its
+// removal may take its time beside the other's start. Where another container
+// lives on in its network, only the removal takes it out of there.
+func (p *planner) vacated(name string) int {
+	lodger := func(a ActualContainer) bool {
+		return a.Spec.NetworkMode == "container:"+p.have[name].ID && a.Alive() && p.stopped[a.Name] == 0
+	}
+	if stopped := p.stopped[name]; stopped != 0 && !slices.ContainsFunc(p.actual.Containers, lodger) {
+		return stopped
+	}
+	return p.removed(name)
 }
 
 func (p *planner) creation(c Container, v verdict) CreateContainer {

@@ -65,11 +65,12 @@ func (r *run) ended(do reconcile.Action, err error) []Event {
 			w.end, err = "Resource is still in use", nil
 		}
 	}
-	if r.replaced[id] && id != "" {
-		w.end = ""
-		if _, gone := do.(reconcile.RemoveContainer); gone {
-			w.end = "Recreated"
+	if r.replaced[id] && id != "" { // it has made room when it has stopped; its removal is nobody's concern
+		w.end = "Recreated"
+		if _, made := do.(reconcile.CreateContainer); made || r.roomy[id] {
+			w.end = ""
 		}
+		r.roomy[id] = r.roomy[id] || w.end != ""
 	}
 	return []Event{{Kind: kind, Name: name, Word: w.end, Done: true, Err: err}}
 }

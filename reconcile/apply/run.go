@@ -51,6 +51,7 @@ type run struct {
 	names    names
 	replaced map[string]bool // ids of containers whose place another takes
 	told     map[string]bool // of those, the ones whose Recreate was reported
+	roomy    map[string]bool // of those, the ones whose Recreated was reported
 	pulled   map[string]bool // images that a pull of this plan brought
 
 	// brief is the context of steps that may be broken off at any time.
@@ -67,7 +68,7 @@ func newRun(ctx context.Context, e Engine, steps []reconcile.Step, o Options) *r
 	r := &run{
 		engine: e, options: o, steps: steps, waiting: map[int]int{}, next: map[int][]int{},
 		results: make(chan result), names: newNames(o.IDs),
-		replaced: map[string]bool{}, told: map[string]bool{}, pulled: map[string]bool{},
+		replaced: map[string]bool{}, told: map[string]bool{}, roomy: map[string]bool{}, pulled: map[string]bool{},
 	}
 	r.brief, r.cancel = context.WithCancel(ctx)
 	for i, s := range steps {
