@@ -59,11 +59,11 @@ test-long: build firewalls
 CLI  ?= $(abspath $(DAVIT))
 PEER ?=
 bench: build
-	@$(GO) run $(EXEC) ./tests/bench -cli '$(CLI)' -peer '$(PEER)' -baseline tests/bench/baseline.json $(BENCHFLAGS)
+	@CGO_ENABLED=0 $(GO) run $(EXEC) ./tests/bench -cli '$(CLI)' -peer '$(PEER)' -baseline tests/bench/baseline.json $(BENCHFLAGS)
 
 # How cost grows with services, names, files and lines: plots for the docs.
 growth: build
-	@DAVIT_LONG=1 $(GO) run $(EXEC) ./tests/bench -cli '$(CLI)' -peer '$(PEER)' -repeats 3 -growth docs/growth
+	@DAVIT_LONG=1 CGO_ENABLED=0 $(GO) run $(EXEC) ./tests/bench -cli '$(CLI)' -peer '$(PEER)' -repeats 3 -growth docs/growth
 
 # make profile SCENARIO="up and down 50": where the time of one scenario of the
 # benchmark goes, by process and function. It needs Debian's linux-perf, and
@@ -74,7 +74,7 @@ profile: deps
 	CGO_ENABLED=0 $(GO) build -trimpath -tags '$(TAGS)' -o bin/profile/davit ./cmd/davit
 	CGO_ENABLED=1 $(GO) build -trimpath -tags '$(TAGS)' \
 		-ldflags '-linkmode external -extldflags -static' -o bin/profile/davit-runtime ./cmd/davit-runtime
-	@$(GO) run $(EXEC) ./tests/bench -cli '$(abspath bin/profile/davit)' -only '$(SCENARIO)' -repeats 3 -profile '$(abspath $(PROFILE))'
+	@CGO_ENABLED=0 $(GO) run $(EXEC) ./tests/bench -cli '$(abspath bin/profile/davit)' -only '$(SCENARIO)' -repeats 3 -profile '$(abspath $(PROFILE))'
 
 clean:
 	rm -rf bin

@@ -43,7 +43,7 @@ func TestFiftyServicesComeUpInLittleMemoryAndLeaveNothing(t *testing.T) {
 	}
 	var total int64
 	for who, pids := range ours {
-		size, err := pss(pids[0])
+		size, err := kernel.PSS(pids[0])
 		check(t, err)
 		t.Logf("%s: %.1f MiB", who, float64(size)/(1<<20))
 		total += size

@@ -7,8 +7,8 @@ import (
 	"io"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -48,13 +48,11 @@ func edits() []scenario {
 // appOf is the directory of the one container of a project that files are
 // synced to, as the container sees it.
 func appOf(ctx context.Context, r *runner, dir string) (string, error) {
-	cmd := exec.CommandContext(ctx, r.words[0], append(r.words[1:len(r.words):len(r.words)], "inspect", filepath.Base(dir)+"-s1-1", "--format", "{{.State.Pid}}")...)
-	cmd.Dir, cmd.Env, cmd.Stderr = dir, r.env, os.Stderr
-	out, err := cmd.Output()
+	pid, err := pidOf(ctx, r, dir)
 	if err != nil {
-		return "", fmt.Errorf("the container's process: %w", err)
+		return "", err
 	}
-	return filepath.Join("/proc", strings.TrimSpace(string(out)), "root/app"), nil
+	return filepath.Join("/proc", strconv.Itoa(pid), "root/app"), nil
 }
 
 // until waits for a condition, looking often enough to measure milliseconds.

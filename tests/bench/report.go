@@ -11,11 +11,12 @@ import (
 	"time"
 )
 
-// A spread sums up the times of one row and runner, in milliseconds.
+// A spread sums up what was measured for one row and runner: times, in
+// milliseconds, or what the row's unit says.
 type spread struct {
-	Median float64 `json:"median_ms"`
-	Min    float64 `json:"min_ms"`
-	Max    float64 `json:"max_ms"`
+	Median float64 `json:"median"`
+	Min    float64 `json:"min"`
+	Max    float64 `json:"max"`
 	N      int     `json:"n"`
 }
 
@@ -27,6 +28,7 @@ type line struct {
 	Ratio float64 `json:"ratio,omitempty"` // median of cli/peer, pair by pair
 	Share float64 `json:"share,omitempty"` // of the rate of the row Of, in the same rounds
 	Of    string  `json:"of,omitempty"`
+	Unit  string  `json:"unit"`
 }
 
 // A report is the outcome of a run.
@@ -71,7 +73,7 @@ func (b *bench) share(r *row) float64 {
 }
 
 func (r *row) line() line {
-	l := line{Name: r.name, CLI: sum(r.times[0])}
+	l := line{Name: r.name, CLI: sum(r.times[0]), Unit: r.measure()}
 	if len(r.times) > 1 {
 		peer := sum(r.times[1])
 		l.Peer = &peer
@@ -100,8 +102,8 @@ func median(v []float64) float64 {
 	return v[len(v)/2]
 }
 
-func (s spread) String() string {
-	return fmt.Sprintf("%.1f (%.1f–%.1f) ms", s.Median, s.Min, s.Max)
+func (s spread) in(unit string) string {
+	return fmt.Sprintf("%.1f (%.1f–%.1f) %s", s.Median, s.Min, s.Max, unit)
 }
 
 // print writes the report as tables.
@@ -111,9 +113,9 @@ func (r report) print(w io.Writer) {
 	fmt.Fprintf(t, "median (min–max)\t%s\t%s\tratio\n", r.CLI, r.Peer)
 	for _, l := range r.Rows {
 		if l.Peer == nil {
-			fmt.Fprintf(t, "%s\t%v\t\t\n", l.Name, l.CLI)
+			fmt.Fprintf(t, "%s\t%s\t\t\n", l.Name, l.CLI.in(l.Unit))
 		} else {
-			fmt.Fprintf(t, "%s\t%v\t%v\t%.2f\n", l.Name, l.CLI, l.Peer, l.Ratio)
+			fmt.Fprintf(t, "%s\t%s\t%s\t%.2f\n", l.Name, l.CLI.in(l.Unit), l.Peer.in(l.Unit), l.Ratio)
 		}
 	}
 	for _, l := range r.Rows {
@@ -123,7 +125,7 @@ func (r report) print(w io.Writer) {
 	}
 	fmt.Fprintf(t, "\t\t\t\nfloor of this machine\t\t\t\n")
 	for _, l := range r.Floors {
-		fmt.Fprintf(t, "%s\t%v\t\t\n", l.Name, l.CLI)
+		fmt.Fprintf(t, "%s\t%s\t\t\n", l.Name, l.CLI.in(l.Unit))
 	}
 	t.Flush()
 }

@@ -18,9 +18,10 @@ type runner struct {
 	name  string
 	words []string // the command and its leading words
 	env   []string
-	port  int // where its web server is published
+	root  string // where davit keeps its data and state
+	port  int    // where its web server is published
 
-	direct time.Duration // of requests to that server's container, see throughPort
+	beside time.Duration // what a step measured in turns with what it is about
 }
 
 // newRunners prepares davit, with a root of its own below dir, and the peer
@@ -32,7 +33,8 @@ func newRunners(ctx context.Context, o options, dir string) ([]*runner, error) {
 		if len(words) == 0 {
 			continue
 		}
-		r := &runner{name: filepath.Base(words[0]), words: words, env: append(os.Environ(), "DAVIT_ROOT="+filepath.Join(dir, "root")), port: firstPort + len(all)}
+		root := filepath.Join(dir, "root")
+		r := &runner{name: filepath.Base(words[0]), words: words, root: root, env: append(os.Environ(), "DAVIT_ROOT="+root), port: firstPort + len(all)}
 		if err := r.load(ctx, "busybox"); err != nil {
 			return nil, err
 		}
@@ -110,7 +112,11 @@ func project(dir string, r *runner, s scenario) (string, error) {
 	if text == "" {
 		text = idleServices(s.services)
 	}
-	text = strings.ReplaceAll(text, "PORT", strconv.Itoa(r.port))
+	self, err := os.Executable()
+	if err != nil {
+		return "", err
+	}
+	text = strings.NewReplacer("PORT", strconv.Itoa(r.port), "BENCH", self).Replace(text)
 	if err := os.WriteFile(filepath.Join(dir, "compose.yaml"), []byte(text), 0o644); err != nil || s.prepare == nil {
 		return dir, err
 	}

@@ -36,6 +36,7 @@ type scenario struct {
 type step struct {
 	row  string
 	of   string // the row whose rate this one's is a share of
+	unit string // of what call returns; empty: it is a time
 	args []string
 	call func(ctx context.Context, r *runner, dir string) (time.Duration, error)
 	// often is how many times it is measured in each repeat; 0 is once.
@@ -58,6 +59,7 @@ func scenarios(sizes []int) []scenario {
 		scenario{name: "all up", services: most, before: up, after: down, steps: []step{
 			{row: fmt.Sprintf("up again, nothing to do, %d services", most), args: up},
 			{row: fmt.Sprintf("ps, %d up", most), args: []string{"ps"}},
+			{row: fmt.Sprintf("memory, %d idle services", most), unit: "MiB", call: memory},
 		}},
 		scenario{name: "one command", services: 1, before: up, after: down, steps: []step{
 			{row: "run --rm true", args: []string{"run", "--rm", "-T", "s1", "true"}},
@@ -68,8 +70,12 @@ func scenarios(sizes []int) []scenario {
 		scenario{name: "a large project", services: 2000, file: layered(100, 20), steps: []step{
 			{row: "config -q, 2,000 services in layers", args: []string{"config", "-q"}},
 		}},
-		scenario{name: "logs", services: 1, file: writerFile, steps: []step{
-			{row: fmt.Sprintf("up a service that writes %d lines", writerLines), args: []string{"up", "s1"}},
+		scenario{name: "killed", services: 1, file: restartFile, prepare: makeBook, before: up, after: down, steps: []step{
+			{args: []string{"up", "-d", "--force-recreate", "-t", "0"}}, // or it would be held back for longer each time
+			{row: "kill -9 until it runs again, 100 ms of it held back", call: killed},
+		}},
+		scenario{name: "logs", services: 1, file: writerFile, prepare: writeLines, steps: []step{
+			{row: fmt.Sprintf("up -d until a service has written %d lines of 200 bytes", writerLines), call: takeLines},
 			{row: fmt.Sprintf("logs, %d lines", writerLines), args: []string{"logs", "--no-color"}},
 			{row: "logs --tail 100", args: []string{"logs", "--no-color", "--tail", "100"}},
 			{args: down},
@@ -77,7 +83,13 @@ func scenarios(sizes []int) []scenario {
 		imageRows(),
 		scenario{name: "published port", services: 1, file: serverFile, before: up, after: down, steps: []step{
 			{row: fmt.Sprintf("%d HTTP requests through 127.0.0.1", requests), call: throughPort, of: fmt.Sprintf(toContainer, requests)},
-			{row: fmt.Sprintf(toContainer, requests), call: direct},
+			{row: fmt.Sprintf(toContainer, requests), call: beside},
+		}},
+		scenario{name: "names", services: 1, file: askerFile, before: up, after: down, steps: []step{
+			{row: asked(1), call: ask1, of: echoed(1)},
+			{row: echoed(1), call: beside},
+			{row: asked(16), call: ask16, of: echoed(16)},
+			{row: echoed(16), call: beside},
 		}})
 	return append(all, edits()...)
 }
@@ -115,7 +127,16 @@ type bench struct {
 type row struct {
 	name  string
 	of    string
+	unit  string // of what a millisecond stands for; empty: itself
 	times [][]time.Duration
+}
+
+// measure is the unit in which the row is told.
+func (r *row) measure() string {
+	if r.unit == "" {
+		return "ms"
+	}
+	return r.unit
 }
 
 // measure runs a scenario with all runners by turns, so that whatever else the
@@ -153,7 +174,7 @@ func (b *bench) measure(ctx context.Context, s scenario) error {
 func (b *bench) rounds(ctx context.Context, s scenario, runners []*runner, dirs []string) error {
 	first := len(b.rows)
 	for _, st := range s.steps {
-		b.rows = append(b.rows, &row{name: st.row, of: st.of, times: make([][]time.Duration, len(runners))})
+		b.rows = append(b.rows, &row{name: st.row, of: st.of, unit: st.unit, times: make([][]time.Duration, len(runners))})
 	}
 	defer func() { b.rows = slices.DeleteFunc(b.rows, func(r *row) bool { return r.name == "" }) }()
 	for round := range b.repeats + 1 {

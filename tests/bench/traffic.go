@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -8,19 +9,20 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"time"
 )
 
 const (
-	writerLines = 200_000
+	writerLines = 1_000_000
 	requests    = 500
 	turn        = 25    // requests that are made before it is the other's turn
 	firstPort   = 18080 // of the first runner; they are up at the same time
 )
 
 var (
-	writerFile = fmt.Sprintf("services:\n  s1: {image: busybox, command: [seq, '%d']}\n", writerLines)
+	writerFile = "services:\n  s1: {image: busybox, command: [cat, /lines], volumes: ['./lines:/lines:ro']}\n"
 	serverFile = "services:\n  s1: {image: busybox, command: [httpd, -f, -p, '80', -h, /etc], stop_signal: SIGKILL, ports: ['127.0.0.1:PORT:80']}\n"
 )
 
@@ -46,12 +48,12 @@ func throughPort(ctx context.Context, r *runner, dir string) (time.Duration, err
 		}
 		took[i%2] += d
 	}
-	r.direct = took[1]
+	r.beside = took[1]
 	return took[0], nil
 }
 
-// direct tells what throughPort measured beside.
-func direct(_ context.Context, r *runner, _ string) (time.Duration, error) { return r.direct, nil }
+// beside tells what the step before it has measured beside.
+func beside(_ context.Context, r *runner, _ string) (time.Duration, error) { return r.beside, nil }
 
 // ask makes n requests one after the other, each over a connection of its own,
 // once the server answers at all.
@@ -84,4 +86,28 @@ func ask(ctx context.Context, url string, n int) (time.Duration, error) {
 		}
 	}
 	return time.Since(start), nil
+}
+
+// writeLines makes what the service of writerFile prints: lines of 200 bytes.
+func writeLines(dir string) error {
+	f, err := os.Create(filepath.Join(dir, "lines"))
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	w := bufio.NewWriterSize(f, 1<<20)
+	for i := range writerLines {
+		fmt.Fprintf(w, "%07d %s\n", i, strings.Repeat("x", 191))
+	}
+	return w.Flush()
+}
+
+// takeLines runs the service until it has ended: all that it wrote is taken.
+func takeLines(ctx context.Context, r *runner, dir string) (time.Duration, error) {
+	up, err := r.run(ctx, dir, "up", "-d")
+	if err != nil {
+		return 0, err
+	}
+	wait, err := r.run(ctx, dir, "wait", "s1")
+	return up + wait, err
 }
