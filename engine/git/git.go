@@ -12,8 +12,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-
-	"golang.org/x/sys/unix"
 )
 
 // A Repository is where commits come from. The program git fetches them, with
@@ -179,19 +177,27 @@ func (r Repository) run(ctx context.Context, dir string, args ...string) (string
 	cmd := r.command(ctx, dir, args...)
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
-	if err := cmd.Start(); err != nil {
-		return "", missing(err)
+	if cmd.Err != nil {
+		return "", missing(cmd.Err)
 	}
 	if r.Limits.Pack > 0 && args[0] == "fetch" {
-		// Set before git has asked the server for anything; the programs that
-		// it starts to write the pack inherit it.
-		limit := unix.Rlimit{Cur: uint64(r.Limits.Pack), Max: uint64(r.Limits.Pack)}
-		_ = unix.Prlimit(cmd.Process.Pid, unix.RLIMIT_FSIZE, &limit, nil)
+		bound(cmd, r.Limits.Pack)
 	}
-	if err := cmd.Wait(); err != nil {
+	if err := cmd.Run(); err != nil {
 		return "", fmt.Errorf("git %s %s: %w: %s", args[0], r.URL, err, strings.TrimSpace(errs.String()))
 	}
 	return out.String(), nil
+}
+
+// bound has a command, and those that it starts to write the pack, write no file
+// of more bytes. A shell sets that before git begins: set from outside
+// (prlimit(2)), it would not reach what git has started by then.
+func bound(cmd *exec.Cmd, bytes int64) {
+	// POSIX has ulimit -f count blocks of 512 bytes. It fails only where the user
+	// has a lower limit already.
+	blocks := max(1, bytes/512)
+	cmd.Args = append([]string{"sh", "-c", `ulimit -f "$0" 2>/dev/null; exec "$@"`, strconv.FormatInt(blocks, 10), cmd.Path}, cmd.Args[1:]...)
+	cmd.Path = "/bin/sh"
 }
 
 func missing(err error) error {
