@@ -163,6 +163,35 @@ func (c *container) terminate(sig unix.Signal, grace time.Duration) {
 		return
 	}
 	c.arm(grace)
+	if c.ignores {
+		go c.insist(c.live, c.state.PID, sig)
+	}
+}
+
+// hearing is how often it is looked whether a process can hear its stop signal
+// by now.
+const hearing = 20 * time.Millisecond
+
+// insist sends a stop signal once more when the process gets a handler for it:
+// one that is stopped as soon as it was started has not had the time, and the
+// kernel threw the first one away.
+func (c *container) insist(run *live, pid int, sig unix.Signal) {
+	for ignored(pid, sig) {
+		select {
+		case <-c.k.ctx.Done():
+			return
+		case <-time.After(hearing):
+		}
+	}
+	c.bring(func() {
+		if c.live != run || c.killed { // it has ended, or is about to
+			return
+		}
+		c.ignores = false
+		if err := c.signal(sig); err != nil {
+			c.k.log("container %s: stop signal: %v", c.name(), err)
+		}
+	})
 }
 
 // ignored tells whether a container's first process lets a signal pass unseen:
