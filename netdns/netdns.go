@@ -91,6 +91,14 @@ type Publication struct {
 	To6           netip.Addr `json:"to6,omitzero"` // its IPv6 address, when it has one
 }
 
+// Doors are the TCP ports that are listened on where a container lives.
+type Doors interface {
+	// Look returns those ports, each with how many connections nobody there
+	// has accepted yet.
+	Look() (map[uint16]int, error)
+	Close() error
+}
+
 // Records is where a network keeps what must outlive a process: atomic writes,
 // ErrNotExist (io/fs) for what is not there. Keys are relative slash paths.
 type Records interface {

@@ -10,7 +10,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/davit-run/davit/engine"
 	"github.com/davit-run/davit/engine/store"
@@ -22,7 +21,7 @@ type place struct {
 	placeRecord
 	ns       *os.File   // nil: the host's, or none yet
 	ports    []*os.File // reservations
-	until    time.Time  // clients of ports wait so long for it to listen; zero: they never did
+	came     *queue     // whom the ports came with; nil: nobody waited there
 	udp, tcp *os.File   // the resolver's sockets
 	quiet    func()     // ends the resolver
 }
@@ -222,7 +221,7 @@ func (c *container) publishPorts(ctx context.Context) error {
 	}
 	var waiting []*os.File
 	if q := c.k.dequeue(c.id); q != nil {
-		waiting, c.place.until = q.ports, q.until
+		waiting, c.place.came = q.ports, q
 	}
 	pubs, ports, err := host.Publish(ctx, pubs, waiting...)
 	if err != nil {

@@ -29,6 +29,7 @@ type live struct {
 	stdin   *os.File // write end; nil without open input
 	console *os.File // the terminal's master; nil without one
 	cancel  context.CancelFunc
+	ended   <-chan struct{} // closed by cancel; nil where nobody asks
 	pumps   sync.WaitGroup
 	since   time.Time // monotonic
 }
@@ -128,7 +129,7 @@ func (c *container) launch(ctx context.Context, l *live) error {
 		return err
 	}
 	pumping, cancel := context.WithCancel(ctx)
-	l.cancel = cancel
+	l.cancel, l.ended = cancel, pumping.Done()
 	if err := c.openLog(l, driver); err != nil {
 		return err
 	}

@@ -22,6 +22,8 @@ type suspender interface {
 	// Forget ends what the kernel remembers of connections to containers that
 	// had the ports and have ended.
 	Forget(ctx context.Context, ps []netdns.Publication) error
+	// Doors looks at who listens in a namespace.
+	Doors(ns *os.File) (netdns.Doors, error)
 	// Lead lets them go to the containers that publish the ports now.
 	Lead(ctx context.Context, ps []netdns.Publication) error
 }
@@ -42,6 +44,7 @@ type queue struct {
 	ports []*os.File
 	until time.Time
 	over  *time.Timer
+	gone  chan struct{} // closed when nothing remembers who had the ports before
 }
 
 // suspend has the clients of the container wait from here on for the one that
@@ -63,7 +66,7 @@ func (c *container) suspend(req wire.Request) {
 		return
 	}
 	c.successor = next
-	c.letIn()
+	c.letIn(s)
 }
 
 // succession is the container for which a stop makes room; empty where none comes.
@@ -87,11 +90,19 @@ func (c *container) succession(req wire.Request) string {
 // reached it, before it is asked to end.
 const manners = 100 * time.Millisecond
 
-// letIn waits until the container has taken in whoever stands at its door.
-func (c *container) letIn() {
-	ports := containerPorts(tcpOnly(c.place.Publications))
-	for begin := time.Now(); time.Since(begin) < manners; time.Sleep(time.Millisecond) {
-		if d, err := lookAt(c.state.PID, ports); err != nil || !d.busy {
+// letIn waits until the container has taken in whoever stands at its door, and
+// has had a moment to hear them.
+func (c *container) letIn(s suspender) {
+	d, err := s.Doors(c.place.ns)
+	if err != nil {
+		return
+	}
+	defer d.Close()
+	for begin := time.Now(); time.Since(begin) < manners; {
+		at, err := d.Look()
+		busy := slices.ContainsFunc(c.place.Publications, func(p netdns.Publication) bool { return at[p.ContainerPort] > 0 })
+		time.Sleep(time.Millisecond)
+		if err != nil || !busy {
 			return
 		}
 	}
@@ -103,7 +114,7 @@ func (c *container) passOn() {
 	if c.successor == "" {
 		return
 	}
-	q := &queue{pubs: tcpOnly(c.place.Publications), until: time.Now().Add(patience)}
+	q := &queue{pubs: tcpOnly(c.place.Publications), until: time.Now().Add(patience), gone: make(chan struct{})}
 	isTCP := func(p netdns.Publication) bool { return p.Protocol == "tcp" }
 	c.place.Publications = slices.DeleteFunc(slices.Clone(c.place.Publications), isTCP)
 	var rest []*os.File
@@ -115,9 +126,13 @@ func (c *container) passOn() {
 		}
 	}
 	c.place.ports = rest
-	if err := c.k.suspender().Forget(c.k.ctx, q.pubs); err != nil {
-		c.k.log("container %s: %v", c.name(), err)
-	}
+	s, name := c.k.suspender(), c.name()
+	go func() { // beside the next one's start: it is a walk through all connections of the host
+		defer close(q.gone)
+		if err := s.Forget(c.k.ctx, q.pubs); err != nil && c.k.ctx.Err() == nil {
+			c.k.log("container %s: %v", name, err)
+		}
+	}()
 	c.k.enqueue(c.successor, q)
 	c.successor = ""
 }
@@ -188,30 +203,47 @@ func (k *Keeper) queued() bool {
 // port by port; at the end of their patience in any case.
 func (c *container) lead() {
 	s := c.k.suspender()
-	if s == nil || c.place.until.IsZero() {
+	if s == nil || c.place.came == nil {
 		return
 	}
-	run, pid, until := c.live, c.state.PID, c.place.until
-	left := tcpOnly(c.place.Publications)
-	go func() {
-		for wait := time.Millisecond; len(left) > 0 && c.k.ctx.Err() == nil; wait = min(2*wait, 16*time.Millisecond) {
-			d, err := lookAt(pid, containerPorts(left))
-			if err != nil {
-				return // it has ended, which comes by itself
-			}
-			var ready []netdns.Publication
-			for _, p := range left {
-				if d.listens[p.ContainerPort] || !time.Now().Before(until) {
-					ready = append(ready, p)
-				}
-			}
-			if len(ready) > 0 {
-				c.bring(func() { c.arrived(run, s, ready) })
-				left = slices.DeleteFunc(left, func(p netdns.Publication) bool { return slices.Contains(ready, p) })
-			}
-			time.Sleep(wait)
+	d, err := s.Doors(c.place.ns)
+	if err != nil {
+		c.k.log("container %s: %v", c.name(), err)
+	}
+	go c.greet(c.live, s, d, *c.place.came, tcpOnly(c.place.Publications))
+}
+
+// greet leads each port as it begins to be listened on during a run; where that
+// cannot be seen, at once.
+func (c *container) greet(run *live, s suspender, d netdns.Doors, q queue, left []netdns.Publication) {
+	if d != nil {
+		defer d.Close()
+	}
+	<-q.gone
+	for wait := time.Millisecond; len(left) > 0; wait = min(2*wait, 8*time.Millisecond) {
+		blind, at := d == nil || !time.Now().Before(q.until), map[uint16]int{}
+		if !blind {
+			var err error
+			at, err = d.Look()
+			blind = err != nil
 		}
-	}()
+		var ready, still []netdns.Publication
+		for _, p := range left {
+			if _, listens := at[p.ContainerPort]; listens || blind {
+				ready = append(ready, p)
+			} else {
+				still = append(still, p)
+			}
+		}
+		if left = still; len(ready) > 0 {
+			c.bring(func() { c.arrived(run, s, ready) })
+		}
+		select {
+		case <-run.ended:
+			return
+		case <-time.After(wait):
+		}
+	}
 }
 
 // arrived leads ports to the run of the container that listens on them, unless
@@ -227,12 +259,4 @@ func (c *container) arrived(run *live, s suspender, ready []netdns.Publication) 
 
 func tcpOnly(pubs []netdns.Publication) []netdns.Publication {
 	return slices.DeleteFunc(slices.Clone(pubs), func(p netdns.Publication) bool { return p.Protocol != "tcp" })
-}
-
-func containerPorts(pubs []netdns.Publication) map[uint16]bool {
-	ports := map[uint16]bool{}
-	for _, p := range pubs {
-		ports[p.ContainerPort] = true
-	}
-	return ports
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/davit-run/davit/netdns"
 	"github.com/davit-run/davit/netdns/holder"
+	"github.com/davit-run/davit/netdns/sandbox"
 )
 
 // Suspend has the clients of TCP ports wait while the container behind them is
@@ -59,6 +60,10 @@ func (h *Host) suspend(f *os.File) error {
 	}
 	return x.serveTCP(f)
 }
+
+// Doors begins to look at who listens in a container's namespace; the caller
+// ends it.
+func (h *Host) Doors(ns *os.File) (netdns.Doors, error) { return sandbox.OpenDoors(ns) }
 
 // Lead leads suspended ports to the container that publishes them now, and lets
 // those go there who wait. Ports that are not suspended are left alone.

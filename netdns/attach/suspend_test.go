@@ -181,3 +181,36 @@ func TestResumedPortsServeThoseWhoWaited(t *testing.T) {
 		f.Close()
 	}
 }
+
+// Who listens in a namespace is seen, and who has come and was not accepted.
+func TestDoors(t *testing.T) {
+	w := newWorld(t)
+	w.network(netdns.Network{Name: "a"})
+	ns, eps := w.container("web", "a")
+	d, err := w.h.Doors(ns)
+	must(t, err)
+	defer d.Close()
+	look := func() map[uint16]int {
+		at, err := d.Look()
+		must(t, err)
+		return at
+	}
+	if got := look(); len(got) > 0 {
+		t.Errorf("nobody listens: got %v", got)
+	}
+	var l net.Listener
+	must(t, netns.In(ns, func() (err error) { l, err = net.Listen("tcp", ":80"); return err }))
+	if waiting, listens := look()[80]; !listens || waiting != 0 {
+		t.Errorf("port 80: got %d, %t", waiting, listens)
+	}
+	var c net.Conn
+	must(t, netns.In(w.host, func() (err error) { c, err = net.Dial("tcp", at(eps[0].IPv4, 80)); return err }))
+	defer c.Close()
+	eventually(t, "one is seen to wait", func() bool { return look()[80] == 1 })
+	in, err := l.Accept()
+	must(t, err)
+	defer in.Close()
+	eventually(t, "nobody waits", func() bool { return look()[80] == 0 })
+	must(t, l.Close())
+	eventually(t, "the door is closed", func() bool { return len(look()) == 0 })
+}
