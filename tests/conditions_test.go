@@ -62,7 +62,7 @@ services:
 		if r.err != nil {
 			t.Fatalf("up: %v\n%s", r.err, r.out)
 		}
-	case <-time.After(30 * time.Second):
+	case <-time.After(patience):
 		t.Fatal("up does not end")
 	}
 	times := strings.Fields(h.davit("inspect", "-f", "{{.State.FinishedAt}} {{.State.StartedAt}} {{.State.ExitCode}}", "conditions-once-1", "conditions-web-1"))

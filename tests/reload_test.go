@@ -6,7 +6,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/davit-run/davit/tests/kernel"
 )
@@ -36,7 +35,7 @@ services:
 	t.Cleanup(func() { h.davit("down", "-t", "0") })
 	says := func(word string) {
 		t.Helper()
-		kernel.Eventually(t, 20*time.Second, "the program says "+word, func() bool {
+		kernel.Eventually(t, patience, "the program says "+word, func() bool {
 			return strings.Contains(h.davit("logs", "--no-log-prefix", "web"), "said "+word)
 		})
 	}

@@ -209,7 +209,7 @@ func (s *sitting) sees(pattern string) {
 			s.t.Logf("the screen:\n%s", s.screen)
 		}
 	}()
-	kernel.Eventually(s.t, 20*time.Second, "on the screen: "+pattern, func() bool {
+	kernel.Eventually(s.t, patience, "on the screen: "+pattern, func() bool {
 		return re.MatchString(strings.ReplaceAll(s.String(), "\\\n", ""))
 	})
 }
@@ -220,7 +220,7 @@ func (s *sitting) leaves() error {
 	select {
 	case err := <-s.ended:
 		return err
-	case <-time.After(20 * time.Second):
+	case <-time.After(patience):
 		s.t.Fatalf("davit goes on; the screen:\n%s", s.screen)
 		return nil
 	}

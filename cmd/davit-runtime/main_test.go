@@ -85,7 +85,7 @@ func newLab(t *testing.T) *lab {
 	}
 	var b [4]byte
 	_, _ = rand.Read(b[:])
-	patience := time.Minute
+	patience := 5 * time.Minute // for a whole test
 	if os.Getenv("DAVIT_LONG") != "" {
 		patience = 20 * time.Minute
 	}
@@ -207,7 +207,7 @@ func (l *lab) processes() map[string]int {
 
 func (l *lab) eventually(what string, ok func() bool) {
 	l.t.Helper()
-	for deadline := time.Now().Add(15 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); !ok(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			l.t.Fatalf("never: %s", what)
 		}
