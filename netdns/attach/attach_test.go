@@ -230,7 +230,7 @@ func TestNothingIsLeft(t *testing.T) {
 	expect(t, "nft ruleset", ruleset(t, w.host), before)
 	eventually(t, "links gone", func() bool { return len(links(t, w.host)) == 0 })
 	var left []string
-	must(t, filesBelow(w.rec.dir, &left))
+	must(t, filesBelow(w.rec.Root, &left))
 	if len(left) > 0 {
 		t.Errorf("records left: %v", left)
 	}

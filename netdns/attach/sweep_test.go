@@ -20,6 +20,7 @@ import (
 	"github.com/davit-run/davit/netdns"
 	"github.com/davit-run/davit/netdns/holder"
 	"github.com/davit-run/davit/netdns/netns"
+	"github.com/davit-run/davit/tests/records"
 )
 
 // long is a tenth of n, or n itself with DAVIT_LONG=1.
@@ -95,8 +96,8 @@ func TestConnectRoundsLeaveNothing(t *testing.T) {
 	c, _ := w.container("c", "stay")
 	state := func() string {
 		var kept []string
-		must(t, filesBelow(w.rec.dir, &kept))
-		lease, err := os.ReadFile(w.rec.path("networks/visit/leases"))
+		must(t, filesBelow(w.rec.Root, &kept))
+		lease, err := os.ReadFile(w.rec.Path("networks/visit/leases"))
 		if err != nil && !os.IsNotExist(err) {
 			t.Fatal(err)
 		}
@@ -143,7 +144,7 @@ func TestForwardingWhileInstallationsComeAndGo(t *testing.T) {
 	w := newWorld(t)
 	var wg sync.WaitGroup
 	for range 4 {
-		h, err := NewIn(newFiles(t), w.host)
+		h, err := NewIn(&records.Files{Root: t.TempDir()}, w.host)
 		must(t, err)
 		t.Cleanup(func() { h.Close() })
 		wg.Add(1)
@@ -178,7 +179,7 @@ func TestForwardingIsRememberedByTheBridge(t *testing.T) {
 	w := newWorld(t)
 	w.network(netdns.Network{Name: "a", IPv6: true})
 	expect(t, "on", value(t, w.host, ip6Forward), "1")
-	other, err := NewIn(newFiles(t), w.host) // of another root, which knows nothing
+	other, err := NewIn(&records.Files{Root: t.TempDir()}, w.host) // of another root, which knows nothing
 	must(t, err)
 	defer other.Close()
 	_, err = other.Ensure(ctx, netdns.Network{Name: "b", ID: "b"})

@@ -16,6 +16,8 @@ import (
 	"github.com/davit-run/davit/netdns"
 	"github.com/davit-run/davit/netdns/ipam"
 	"github.com/davit-run/davit/netdns/netns"
+	"github.com/davit-run/davit/tests/kernel"
+	"github.com/davit-run/davit/tests/records"
 )
 
 func TestIPv6(t *testing.T) {
@@ -272,7 +274,7 @@ func TestDroppingForwardChainLetsUsPass(t *testing.T) {
 
 func TestForwardingIsGuarded(t *testing.T) {
 	w := newWorld(t)
-	far := newNS(t) // a second LAN behind the host
+	far := kernel.Namespace(t) // a second LAN behind the host
 	must(t, netns.In(w.host, func() error {
 		pair := &netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "eth1"}, PeerName: "eth0", PeerNamespace: netlink.NsFd(far.Fd())}
 		if err := netlink.LinkAdd(pair); err != nil {
@@ -318,7 +320,7 @@ func errFirst(errs ...error) error {
 
 func TestTwoInstallationsShareAHost(t *testing.T) {
 	w := newWorld(t)
-	other, err := NewIn(newFiles(t), w.host)
+	other, err := NewIn(&records.Files{Root: t.TempDir()}, w.host)
 	must(t, err)
 	defer other.Close()
 	w.network(netdns.Network{Name: "a"})

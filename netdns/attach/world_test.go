@@ -2,17 +2,12 @@ package attach
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"net"
 	"net/netip"
 	"os"
-	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -22,84 +17,16 @@ import (
 	"github.com/davit-run/davit/netdns"
 	"github.com/davit-run/davit/netdns/netns"
 	"github.com/davit-run/davit/netdns/sandbox"
+	"github.com/davit-run/davit/tests/kernel"
+	"github.com/davit-run/davit/tests/records"
 )
-
-// files keeps records as JSON files, as the engine's store does.
-type files struct {
-	dir string
-	mu  sync.Mutex
-	at  map[string]*sync.Mutex
-}
-
-func newFiles(t testing.TB) *files { return &files{dir: t.TempDir(), at: map[string]*sync.Mutex{}} }
-
-func (f *files) path(key string) string { return filepath.Join(f.dir, key+".json") }
-
-func (f *files) Read(key string, v any) error {
-	b, err := os.ReadFile(f.path(key))
-	if err != nil {
-		return err
-	}
-	return json.Unmarshal(b, v)
-}
-
-func (f *files) Write(key string, v any) error {
-	b, err := json.Marshal(v)
-	if err != nil {
-		return err
-	}
-	p := f.path(key)
-	if err := os.MkdirAll(filepath.Dir(p), 0o700); err != nil {
-		return err
-	}
-	tmp := filepath.Join(filepath.Dir(p), ".tmp-"+filepath.Base(p))
-	if err := os.WriteFile(tmp, b, 0o600); err != nil {
-		return err
-	}
-	return os.Rename(tmp, p)
-}
-
-func (f *files) Remove(key string) error {
-	if err := os.Remove(f.path(key)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	return nil
-}
-
-func (f *files) List(dir string) ([]string, error) {
-	entries, err := os.ReadDir(filepath.Join(f.dir, dir))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	var out []string
-	for _, e := range entries {
-		if !strings.HasPrefix(e.Name(), ".") {
-			out = append(out, strings.TrimSuffix(e.Name(), ".json"))
-		}
-	}
-	return out, err
-}
-
-func (f *files) Lock(name string) (func(), error) {
-	f.mu.Lock()
-	m := f.at[name]
-	if m == nil {
-		m = &sync.Mutex{}
-		f.at[name] = m
-	}
-	f.mu.Unlock()
-	m.Lock()
-	return m.Unlock, nil
-}
-
-func (f *files) Dir(key string) string { return filepath.Join(f.dir, key) }
 
 // world is a host and a LAN neighbour in namespaces of their own. The host has
 // 198.51.100.1 and 2001:db8::1, the neighbour .2 and ::2.
 type world struct {
 	t         testing.TB
 	host, lan *os.File
-	rec       *files
+	rec       *records.Files
 	h         *Host
 }
 
@@ -108,7 +35,7 @@ func newWorld(t testing.TB) *world {
 	if os.Geteuid() != 0 {
 		t.Skip("makes network namespaces: needs root")
 	}
-	w := &world{t: t, rec: newFiles(t), host: newNS(t), lan: newNS(t)}
+	w := &world{t: t, rec: &records.Files{Root: t.TempDir()}, host: kernel.Namespace(t), lan: kernel.Namespace(t)}
 	must(t, netns.In(w.host, func() error {
 		pair := &netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "eth0"}, PeerName: "eth0", PeerNamespace: netlink.NsFd(w.lan.Fd())}
 		return netlink.LinkAdd(pair)
@@ -140,20 +67,6 @@ func settled(t testing.TB, name string, both ...*os.File) {
 			return up
 		})
 	}
-}
-
-func newNS(t testing.TB) *os.File {
-	t.Helper()
-	ns, err := netns.New(func() error {
-		l, err := netlink.LinkByName("lo")
-		if err != nil {
-			return err
-		}
-		return netlink.LinkSetUp(l)
-	})
-	must(t, err)
-	t.Cleanup(func() { ns.Close() })
-	return ns
 }
 
 func addressed0(addrs ...string) error {

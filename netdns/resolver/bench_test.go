@@ -12,6 +12,7 @@ import (
 
 	"github.com/davit-run/davit/netdns"
 	"github.com/davit-run/davit/netdns/netns"
+	"github.com/davit-run/davit/tests/kernel"
 )
 
 // echo is the floor: a bare UDP echo on the same address, through the same Go.
@@ -114,7 +115,7 @@ func BenchmarkAnswer(b *testing.B) {
 func BenchmarkOpen(b *testing.B) {
 	for b.Loop() {
 		b.StopTimer()
-		ns := newNS(b)
+		ns := kernel.Namespace(b)
 		b.StartTimer()
 		s, err := Open(ns)
 		must(b, err)

@@ -11,10 +11,11 @@ import (
 	"time"
 
 	"github.com/miekg/dns"
-	"github.com/vishvananda/netlink"
 
 	"github.com/davit-run/davit/netdns"
 	"github.com/davit-run/davit/netdns/netns"
+	"github.com/davit-run/davit/tests/kernel"
+	"github.com/davit-run/davit/tests/records"
 )
 
 // patience is how long a busy machine may take for what must come.
@@ -24,7 +25,7 @@ const patience = 20 * time.Second
 type box struct {
 	t    testing.TB
 	ns   *os.File
-	rec  *files
+	rec  *records.Files
 	dir  *Directory
 	s    *Sockets
 	stop context.CancelFunc
@@ -36,7 +37,7 @@ func newBox(t testing.TB, c Config) *box {
 	if os.Geteuid() != 0 {
 		t.Skip("makes network namespaces: needs root")
 	}
-	b := &box{t: t, ns: newNS(t), rec: newFiles(t)}
+	b := &box{t: t, ns: kernel.Namespace(t), rec: &records.Files{Root: t.TempDir()}}
 	var err error
 	b.dir, err = OpenDirectory(b.rec)
 	must(t, err)
@@ -45,20 +46,6 @@ func newBox(t testing.TB, c Config) *box {
 	t.Cleanup(func() { b.halt(); b.s.Close(); b.dir.Close() })
 	b.serve(c)
 	return b
-}
-
-func newNS(t testing.TB) *os.File {
-	t.Helper()
-	ns, err := netns.New(func() error {
-		l, err := netlink.LinkByName("lo")
-		if err != nil {
-			return err
-		}
-		return netlink.LinkSetUp(l)
-	})
-	must(t, err)
-	t.Cleanup(func() { ns.Close() })
-	return ns
 }
 
 func (b *box) serve(c Config) {
@@ -168,5 +155,12 @@ func endpoint(network, project, name, v4 string, names ...string) netdns.Endpoin
 	return netdns.Endpoint{
 		Network: network, Project: project, Container: "c-" + project + name, Name: name,
 		Names: names, IPv4: netip.MustParseAddr(v4),
+	}
+}
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/miekg/dns"
 
 	"github.com/davit-run/davit/netdns/netns"
+	"github.com/davit-run/davit/tests/kernel"
 )
 
 // outsideServer is a name server in namespace ns; it answers A with addr.
@@ -63,7 +64,7 @@ func newOutside(t testing.TB, ns *os.File, listen, addr string) *outsideServer {
 }
 
 func TestTheRestIsAskedOutside(t *testing.T) {
-	host := newNS(t)
+	host := kernel.Namespace(t)
 	one := newOutside(t, host, "127.0.0.1:53", "192.0.2.1")
 	two := newOutside(t, host, "127.0.0.2:53", "192.0.2.2")
 	conf := t.TempDir() + "/resolv.conf"
@@ -115,7 +116,7 @@ func TestOwnServersAreAskedFromTheContainer(t *testing.T) {
 }
 
 func TestInternalNetworksAskNobody(t *testing.T) {
-	host := newNS(t)
+	host := kernel.Namespace(t)
 	o := newOutside(t, host, "127.0.0.1:53", "192.0.2.1")
 	conf := t.TempDir() + "/resolv.conf"
 	must(t, os.WriteFile(conf, []byte("nameserver 127.0.0.1\n"), 0o644))
@@ -129,7 +130,7 @@ func TestInternalNetworksAskNobody(t *testing.T) {
 }
 
 func TestFloodOutsideLeavesLocalAnswersAlone(t *testing.T) {
-	host := newNS(t)
+	host := kernel.Namespace(t)
 	o := newOutside(t, host, "127.0.0.1:53", "192.0.2.1")
 	o.hold.Store(true)
 	conf := t.TempDir() + "/resolv.conf"

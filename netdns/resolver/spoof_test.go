@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/davit-run/davit/netdns/netns"
+	"github.com/davit-run/davit/tests/kernel"
 )
 
 // Somebody who does not see the questions answers in the server's name, a million
@@ -24,7 +25,7 @@ func TestBlindSpooferIsNotBelieved(t *testing.T) {
 	if os.Getenv("DAVIT_LONG") == "" {
 		n /= 10
 	}
-	host := newNS(t)
+	host := kernel.Namespace(t)
 	o := newOutside(t, host, "127.0.0.1:53", "192.0.2.1")
 	o.hold.Store(true)
 	b := newBox(t, Config{})
@@ -89,7 +90,7 @@ func spoof(t *testing.T, ns *os.File, question *dns.Msg, n int, guess func() (po
 
 // Questions outside come from ports and with ids that nobody can foresee.
 func TestPortsAndIDsOfQuestionsOutsideDiffer(t *testing.T) {
-	host := newNS(t)
+	host := kernel.Namespace(t)
 	o := newOutside(t, host, "127.0.0.1:53", "192.0.2.1")
 	b := newBox(t, Config{})
 	b.halt()

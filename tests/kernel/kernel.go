@@ -14,6 +14,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"github.com/davit-run/davit/netdns/netns"
 	"github.com/davit-run/davit/tests/residue"
 )
 
@@ -168,6 +169,24 @@ func Eventually(t testing.TB, within time.Duration, what string, cond func() boo
 		}
 		time.Sleep(wait)
 	}
+}
+
+// Namespace makes a network namespace, with lo up and nothing else, for as long as
+// the test runs.
+func Namespace(t testing.TB) *os.File {
+	t.Helper()
+	ns, err := netns.New(func() error {
+		l, err := netlink.LinkByName("lo")
+		if err != nil {
+			return err
+		}
+		return netlink.LinkSetUp(l)
+	})
+	if err != nil {
+		t.Fatalf("make a network namespace: %v", err)
+	}
+	t.Cleanup(func() { ns.Close() })
+	return ns
 }
 
 // Binaries returns the directory of the built executables: the one that

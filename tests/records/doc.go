@@ -1,0 +1,2 @@
+// Package records keeps what netdns records as plain files, for tests.
+package records
