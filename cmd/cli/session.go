@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"errors"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -284,15 +285,9 @@ func (s *session) networks(ctx context.Context) (map[string]engine.Network, erro
 	}
 	var names []string
 	for _, n := range s.desired.Networks {
-		if _, ok := found[n.Name]; !ok {
-			names = append(names, n.Name)
-		}
+		names = append(names, n.Name)
 	}
-	named, err := s.engine.Networks(ctx, names)
-	for name, n := range named {
-		found[name] = n
-	}
-	return found, err
+	return withNamed(ctx, found, names, s.engine.Networks)
 }
 
 func (s *session) volumes(ctx context.Context) (map[string]engine.Volume, error) {
@@ -302,14 +297,16 @@ func (s *session) volumes(ctx context.Context) (map[string]engine.Volume, error)
 	}
 	var names []string
 	for _, v := range s.desired.Volumes {
-		if _, ok := found[v.Name]; !ok {
-			names = append(names, v.Name)
-		}
+		names = append(names, v.Name)
 	}
-	named, err := s.engine.Volumes(ctx, names)
-	for name, v := range named {
-		found[name] = v
-	}
+	return withNamed(ctx, found, names, s.engine.Volumes)
+}
+
+// withNamed adds to what was found those of the names that are not among it.
+func withNamed[T any](ctx context.Context, found map[string]T, names []string, find func(context.Context, []string) (map[string]T, error)) (map[string]T, error) {
+	missing := slices.DeleteFunc(names, func(name string) bool { _, ok := found[name]; return ok })
+	more, err := find(ctx, missing)
+	maps.Copy(found, more)
 	return found, err
 }
 
