@@ -29,6 +29,7 @@ type screen struct {
 	at    int // the row of the cursor
 	col   int
 	raw   bytes.Buffer // everything that was written
+	begun []byte       // a sequence or a rune whose end is not there yet
 }
 
 // cells is one row; one that is wrapped goes on with what did not fit above.
@@ -39,14 +40,23 @@ type cells struct {
 
 func newScreen(width int) *screen { return &screen{width: width, rows: []cells{{}}} }
 
-var escape = regexp.MustCompile(`^\x1b\[([0-9;?]*)([A-Za-z])`)
+var (
+	escape = regexp.MustCompile(`^\x1b\[([0-9;?]*)([A-Za-z])`)
+	partly = regexp.MustCompile(`^\x1b(\[[0-9;?]*)?$`)
+)
 
-// Write takes output in; a program must not split its sequences.
+// Write takes output in, cut anywhere: a terminal's buffers end where they end.
 func (s *screen) Write(b []byte) (int, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.raw.Write(b)
-	for rest := b; len(rest) > 0; {
+	rest := append(s.begun, b...)
+	s.begun = nil
+	for len(rest) > 0 {
+		if partly.Match(rest) || !utf8.FullRune(rest) {
+			s.begun = bytes.Clone(rest)
+			break
+		}
 		if m := escape.FindSubmatch(rest); m != nil {
 			s.sequence(string(m[1]), m[2][0])
 			rest = rest[len(m[0]):]
