@@ -29,6 +29,8 @@ type host struct {
 	quiet   bool            // pulls tell no details
 	// newVolumes makes volumes even where Docker holds one of the name.
 	newVolumes bool
+	// first brings files to a container before it is started; nil: there are none.
+	first func(ctx context.Context, project, id string) error
 }
 
 var _ apply.Engine = (*host)(nil)
@@ -43,6 +45,16 @@ func (h *host) CreateContainer(ctx context.Context, name string, do reconcile.Cr
 		Name: do.Name, Project: name, Spec: do.Spec, Replaces: do.Replaces,
 		Volumes: do.Inherit, Renew: do.Renew, AutoRemove: do.AutoRemove,
 	})
+}
+
+// StartContainer starts a container, once it has the files it begins with.
+func (h *host) StartContainer(ctx context.Context, project, id string) error {
+	if h.first != nil {
+		if err := h.first(ctx, project, id); err != nil {
+			return err
+		}
+	}
+	return h.Engine.StartContainer(ctx, project, id)
 }
 
 func (h *host) keepFiles(files []engine.FileMount) error {

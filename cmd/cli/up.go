@@ -184,9 +184,11 @@ func runUp(ctx context.Context, g *globals, o upOptions, services []string) erro
 		}
 	}
 	if o.watch {
-		if _, err := watch.Rules(s.project, services); err != nil {
+		rules, err := watch.Rules(s.project, services)
+		if err != nil {
 			return err
 		}
+		s.fillFirst(rules)
 	}
 	s.host.quiet, s.host.newVolumes = o.quietPull, o.newVolumes
 	if err := s.provide(ctx, services, o.noDeps); err != nil {

@@ -55,9 +55,11 @@ func runWatch(ctx context.Context, g *globals, o watchOptions, services []string
 		return err
 	}
 	defer s.close()
-	if _, err := watch.Rules(s.project, services); err != nil {
+	rules, err := watch.Rules(s.project, services)
+	if err != nil {
 		return err
 	}
+	s.fillFirst(rules)
 	if !o.noUp {
 		if err := s.upForWatch(ctx, o, services); err != nil {
 			return err

@@ -13,6 +13,7 @@ import (
 
 	"github.com/davit-run/davit/engine"
 	"github.com/davit-run/davit/engine/keeper/wire"
+	"github.com/davit-run/davit/engine/layer"
 	"github.com/davit-run/davit/engine/store/inroot"
 )
 
@@ -43,7 +44,15 @@ func (e *Engine) Files(ctx context.Context, c engine.Snapshot, v View) (root *in
 	if v == WriteFiles && c.State.Status == engine.Restarting {
 		return nil, nil, fmt.Errorf("container %s is about to be started again: stop it first, or try again when it runs", c.Name)
 	}
-	return e.standing(ctx, c, v)
+	root, _, done, err = e.standing(ctx, c, v)
+	return root, done, err
+}
+
+// FilesBefore opens the files of a container that does not run, to be written to
+// before it is started, and says who it will run as. The caller holds the
+// project's lock.
+func (e *Engine) FilesBefore(ctx context.Context, c engine.Snapshot) (root *inroot.Root, as layer.Owner, done func(), err error) {
+	return e.standing(ctx, c, WriteFiles)
 }
 
 // living is the root of a container's first process. The process is held
@@ -61,14 +70,14 @@ func (e *Engine) living(c engine.Snapshot) (*inroot.Root, error) {
 }
 
 // standing asks a davit-runtime to stand a view up and keep it.
-func (e *Engine) standing(ctx context.Context, c engine.Snapshot, v View) (*inroot.Root, func(), error) {
+func (e *Engine) standing(ctx context.Context, c engine.Snapshot, v View) (root *inroot.Root, as layer.Owner, done func(), err error) {
 	program, err := wire.FindRuntime()
 	if err != nil {
-		return nil, nil, err
+		return nil, as, nil, err
 	}
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
-		return nil, nil, os.NewSyscallError("socketpair", err)
+		return nil, as, nil, os.NewSyscallError("socketpair", err)
 	}
 	ours, theirs := os.NewFile(uintptr(pair[0]), "view"), os.NewFile(uintptr(pair[1]), "view")
 	cmd := exec.CommandContext(ctx, program, "view", e.layout.Data, e.layout.Run, c.Project, c.ID, string(v))
@@ -78,42 +87,45 @@ func (e *Engine) standing(ctx context.Context, c engine.Snapshot, v View) (*inro
 	theirs.Close()
 	if err != nil {
 		ours.Close()
-		return nil, nil, fmt.Errorf("open files of %s: %w", c.Name, err)
+		return nil, as, nil, fmt.Errorf("open files of %s: %w", c.Name, err)
 	}
 	end := func() {
 		ours.Close() // the other end then ends too
 		_ = cmd.Wait()
 	}
-	dir, err := receiveDir(pair[0])
+	dir, word, err := receiveDir(pair[0])
 	if err != nil {
 		end()
-		return nil, nil, fmt.Errorf("open files of %s: %w", c.Name, err)
+		return nil, as, nil, fmt.Errorf("open files of %s: %w", c.Name, err)
 	}
-	root := inroot.New(dir)
-	return root, func() { root.Close(); end() }, nil
+	if _, err := fmt.Sscanf(word, "%d:%d", &as.UID, &as.GID); err != nil {
+		as = layer.Owner{}
+	}
+	root = inroot.New(dir)
+	return root, as, func() { root.Close(); end() }, nil
 }
 
-// receiveDir takes the descriptor of a directory from a socket, or the reason
-// why there is none.
-func receiveDir(socket int) (*os.File, error) {
+// receiveDir takes the descriptor of a directory from a socket with the word
+// that comes with it, or the reason why there is none.
+func receiveDir(socket int) (dir *os.File, word string, err error) {
 	b, oob := make([]byte, 4096), make([]byte, unix.CmsgSpace(4))
 	n, oobn, _, _, err := unix.Recvmsg(socket, b, oob, unix.MSG_CMSG_CLOEXEC)
 	if err != nil {
-		return nil, os.NewSyscallError("recvmsg", err)
+		return nil, "", os.NewSyscallError("recvmsg", err)
 	}
 	if n == 0 {
-		return nil, io.ErrUnexpectedEOF
+		return nil, "", io.ErrUnexpectedEOF
 	}
 	if oobn == 0 {
-		return nil, errors.New(string(b[:n]))
+		return nil, "", errors.New(string(b[:n]))
 	}
 	messages, err := unix.ParseSocketControlMessage(oob[:oobn])
 	if err != nil || len(messages) != 1 {
-		return nil, errors.New("no descriptor came")
+		return nil, "", errors.New("no descriptor came")
 	}
 	fds, err := unix.ParseUnixRights(&messages[0])
 	if err != nil || len(fds) != 1 {
-		return nil, errors.New("no descriptor came")
+		return nil, "", errors.New("no descriptor came")
 	}
-	return os.NewFile(uintptr(fds[0]), "/"), nil
+	return os.NewFile(uintptr(fds[0]), "/"), string(b[:n]), nil
 }

@@ -32,12 +32,12 @@ func (e *Engine) tellStale(ctx context.Context, d Draft, c *engine.Container) {
 	if len(kept) == 0 {
 		return
 	}
-	was, done, err := e.standing(ctx, engine.Snapshot{Container: *old}, ImageFiles)
+	was, _, done, err := e.standing(ctx, engine.Snapshot{Container: *old}, ImageFiles)
 	if err != nil {
 		return
 	}
 	defer done()
-	is, done, err := e.standing(ctx, engine.Snapshot{Container: *c}, ImageFiles)
+	is, _, done, err := e.standing(ctx, engine.Snapshot{Container: *c}, ImageFiles)
 	if err != nil {
 		return
 	}

@@ -1,6 +1,7 @@
 package runtime
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -16,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/davit-run/davit/engine"
+	"github.com/davit-run/davit/engine/bundle"
 	"github.com/davit-run/davit/engine/store"
 )
 
@@ -44,7 +46,7 @@ func ViewMain(args []string) int {
 	if err != nil {
 		_ = unix.Sendmsg(viewFD, []byte(err.Error()), nil, nil, 0)
 	} else {
-		err = unix.Sendmsg(viewFD, []byte("ok"), unix.UnixRights(int(root.Fd())), nil, 0)
+		err = unix.Sendmsg(viewFD, []byte(viewOwner(layout, args[2], args[3], root)), unix.UnixRights(int(root.Fd())), nil, 0)
 	}
 	if err == nil {
 		_, _ = unix.Read(viewFD, make([]byte, 1)) // until the other end is closed
@@ -58,6 +60,20 @@ func ViewMain(args []string) int {
 		return 1
 	}
 	return 0
+}
+
+// viewOwner tells, as UID:GID, who a container's process will run as; root where
+// that cannot be said, which starting it will tell of.
+func viewOwner(layout store.Layout, project, id string, root *os.File) string {
+	c, err := layout.LoadContainer(project, id)
+	if err != nil {
+		return "0:0"
+	}
+	u, err := bundle.LookupUser(root, cmp.Or(c.Spec.User, c.ImageConfig.User), nil)
+	if err != nil {
+		return "0:0"
+	}
+	return fmt.Sprintf("%d:%d", u.UID, u.GID)
 }
 
 func view(layout store.Layout, project, id, kind, at string) (*os.File, *stage, error) {

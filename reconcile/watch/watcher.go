@@ -61,10 +61,29 @@ func (w *Watcher) above(t *tree) {
 
 // Everything is a batch of all that the rules accept, as if it had just been
 // changed; the rules without initial_sync are left out when initial is true.
-func (w *Watcher) Everything(initial bool) []Task {
+func (w *Watcher) Everything(initial bool) []Task { return everything(w.rules, w.trees, initial) }
+
+// Initial is what the rules with initial_sync accept as it is now, for a
+// container that is about to be started.
+func Initial(rules []Rule) ([]Task, error) {
+	var trees []*tree
+	for _, r := range rules {
+		t, err := newTree(r, func(string, uint64) bool { return false })
+		if err != nil {
+			return nil, err
+		}
+		if r.Initial {
+			t.sweep()
+		}
+		trees = append(trees, t)
+	}
+	return everything(rules, trees, true), nil
+}
+
+func everything(rules []Rule, trees []*tree, initial bool) []Task {
 	found := map[int][]Change{}
-	for i, t := range w.trees {
-		if initial && (!w.rules[i].Initial || w.rules[i].Target == "") {
+	for i, t := range trees {
+		if initial && (!rules[i].Initial || rules[i].Target == "") {
 			continue
 		}
 		for rel, s := range t.known {
@@ -72,7 +91,7 @@ func (w *Watcher) Everything(initial bool) []Task {
 		}
 		ordered(found[i])
 	}
-	tasks := Decide(w.rules, found)
+	tasks := Decide(rules, found)
 	for i := range tasks {
 		tasks[i].Restart, tasks[i].Rebuild, tasks[i].Exec = false, false, nil
 	}

@@ -48,6 +48,10 @@ func Open(pid int, startTicks uint64) (*Mirror, error) {
 	return m, nil
 }
 
+// New reaches the files below root for a container that does not run yet, and
+// whose process will run as uid and gid. Close closes root.
+func New(root *inroot.Root, uid, gid int) *Mirror { return &Mirror{root: root, uid: uid, gid: gid} }
+
 // Close lets the container's files go.
 func (m *Mirror) Close() error { return m.root.Close() }
 
