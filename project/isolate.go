@@ -12,12 +12,7 @@ import (
 // apart by their tags. What is external stays shared. A project whose names say
 // the project's already is left as it is.
 func (p *Project) Isolate() {
-	all := p.AllServices()
-	for _, jobs := range []map[string]*Service{p.Jobs, p.DisabledJobs} {
-		for name, j := range jobs {
-			all["job "+name] = j
-		}
-	}
+	all := p.withJobs()
 	p.ownContainers(all)
 	p.ownImages(all)
 	for _, n := range p.Networks {
@@ -30,6 +25,17 @@ func (p *Project) Isolate() {
 			v.Name = p.owned(v.Name, "_")
 		}
 	}
+}
+
+// withJobs are all services, and all jobs by names that no service has.
+func (p *Project) withJobs() map[string]*Service {
+	all := p.AllServices()
+	for _, jobs := range []map[string]*Service{p.Jobs, p.DisabledJobs} {
+		for name, j := range jobs {
+			all["job "+name] = j
+		}
+	}
+	return all
 }
 
 // owned is a name that begins with the project's.

@@ -19,6 +19,8 @@ type isolation struct {
 	Base  string   `json:"base"` // what the files call the project
 	Dir   string   `json:"dir"`
 	Ports []placed `json:"ports"`
+	// Subnets are where the ranges that the files fix for networks have ended up.
+	Subnets []placedSubnet `json:"subnets,omitempty"`
 }
 
 // A placed port is where a fixed host port has ended up.

@@ -44,7 +44,10 @@ func (s *session) isolate(ctx context.Context) error {
 	if err := store.Read(layout.Isolated(s.name), &rec); err != nil && !errors.Is(err, store.ErrNotFound) {
 		return err
 	}
-	s.copy.Ports = rec.Ports
+	s.copy.Ports, s.copy.Subnets = rec.Ports, rec.Subnets
+	if err := s.moveSubnets(ctx); err != nil {
+		return err
+	}
 	if err := s.movePorts(ctx); err != nil || !s.placing || s.dryRun {
 		return err
 	}
@@ -111,22 +114,31 @@ func (s *session) chooser(ctx context.Context) (*chooser, error) {
 	for _, o := range own {
 		c.ours[o.ID] = true
 	}
+	others, err := s.copies()
+	for _, rec := range others {
+		for _, p := range rec.Ports {
+			c.claimed[claim(p.Protocol, p.Port)] = true
+		}
+	}
+	return c, err
+}
+
+// copies are the records of the other copies that are there.
+func (s *session) copies() ([]isolation, error) {
 	layout := s.engine.Layout()
 	files, err := store.Names(filepath.Dir(layout.Isolated(s.name)))
 	if err != nil {
 		return nil, err
 	}
+	var out []isolation
 	for _, f := range files {
 		var rec isolation
 		path := filepath.Join(filepath.Dir(layout.Isolated(s.name)), f)
-		if err := store.Read(path, &rec); err != nil || rec.Name == s.name || !present(layout, rec.Name) {
-			continue
-		}
-		for _, p := range rec.Ports {
-			c.claimed[claim(p.Protocol, p.Port)] = true
+		if err := store.Read(path, &rec); err == nil && rec.Name != s.name && present(layout, rec.Name) {
+			out = append(out, rec)
 		}
 	}
-	return c, nil
+	return out, nil
 }
 
 func claim(protocol string, port uint16) string { return fmt.Sprint(protocol, port) }
@@ -177,6 +189,11 @@ func (s *session) writeEnv() error {
 		fmt.Fprintf(&b, "%s=%d\n", p.variable(), p.Port)
 		if p.Port != p.Wanted {
 			s.say("davit: %s: host port %d is taken, it is published at %d", p.Service, p.Wanted, p.Port)
+		}
+	}
+	for _, p := range s.copy.Subnets {
+		if p.Subnet != p.Wanted {
+			s.say("davit: network %s: its subnet %s is taken, the copy has %s, and fixed addresses in the same places of that", p.Network, p.Wanted, p.Subnet)
 		}
 	}
 	path := s.copy.envFile()
