@@ -166,6 +166,7 @@ var libraryRooms = map[string][]string{
 	"github.com/google/nftables":             {"netdns"},
 	"github.com/containernetworking/plugins": {"netdns"},
 	"github.com/charmbracelet":               {"cmd", "logs/console"},
+	"github.com/godbus/dbus":                 {"engine/keeper/unit"},
 }
 
 // TestEveryLibraryHasItsRoom fails when a heavy library is imported elsewhere.
@@ -209,7 +210,7 @@ func TestExecutablesLinkWhatTheyShould(t *testing.T) {
 		}},
 		{"./cmd/davit", "0", []string{
 			"github.com/opencontainers/runc", "github.com/vishvananda/netlink", "github.com/google/nftables",
-			module + "engine/runtime", module + "engine/bundle", module + "netdns/bridge", module + "netdns/firewall",
+			"github.com/godbus/dbus", module + "engine/runtime", module + "engine/bundle", module + "netdns/bridge", module + "netdns/firewall",
 		}},
 	} {
 		for _, p := range goList(t, e.cgo, "-deps", e.program) {

@@ -24,8 +24,10 @@ type containers struct {
 	layout  store.Layout
 	project string
 	volumes *volume.Store
+	place   *place
 
 	mu      sync.Mutex
+	told    bool // the place's warning
 	running map[string]*runtime.Process
 }
 
@@ -47,8 +49,12 @@ func (c *containers) Start(ctx context.Context, l keeper.Launch) (keeper.Process
 	if err := c.mountVolumes(l.Container); err != nil {
 		return nil, err
 	}
+	group, warning, err := c.place.wait(ctx)
+	if err != nil {
+		return nil, err
+	}
 	p, err := runtime.Start(ctx, runtime.Launch{
-		Layout: c.layout, Container: l.Container, NetNS: l.NetNS, HostMounts: hostMounts(l),
+		Layout: c.layout, Container: l.Container, NetNS: l.NetNS, HostMounts: hostMounts(l), CgroupParent: group,
 		Stdin: l.Stdin, Stdout: l.Stdout, Stderr: l.Stderr, Joins: l.Joins,
 		ImageLayers: l.Container.MountLayers,
 		CopyUp:      func(root string) error { return c.copyUp(ctx, l.Container, root) },
@@ -57,7 +63,19 @@ func (c *containers) Start(ctx context.Context, l keeper.Launch) (keeper.Process
 		return nil, err
 	}
 	c.know(l.Container.ID, p)
+	if c.tellOnce() && warning != "" {
+		p.Warnings = append(p.Warnings, warning)
+	}
 	return &process{p, c}, nil
+}
+
+// tellOnce is true for the first container that is started.
+func (c *containers) tellOnce() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	first := !c.told
+	c.told = true
+	return first
 }
 
 // hostMounts is the host's mount namespace where a bind hands mounts on to the

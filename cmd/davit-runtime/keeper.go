@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"runtime/debug"
 	"strconv"
@@ -53,11 +54,11 @@ func keep(layout store.Layout, project string) int {
 	}
 	fds := &mirror{Conn: conn, files: make(map[string]*os.File)}
 	fds.remember(kept)
-	vols := volume.Open(layout)
+	vols, where := volume.Open(layout), findPlace(layout, project, conn.Anchor())
 	err = keeper.Run(context.Background(), keeper.Options{
 		Layout: layout, Project: project, Build: version,
-		Keep: fds, Kept: kept, Lost: conn.Lost(),
-		Runtime:  &containers{layout: layout, project: project, volumes: vols},
+		Keep: fds, Kept: kept, Lost: conn.Lost(), Halt: halt(),
+		Runtime:  &containers{layout: layout, project: project, volumes: vols, place: where},
 		Network:  func() (keeper.Network, error) { return openNetwork(layout) },
 		Resolver: &names{rec: layout.Records()},
 		Volumes:  &anonymous{layout, vols},
@@ -66,7 +67,7 @@ func keep(layout store.Layout, project string) int {
 	switch {
 	case err == nil:
 		fds.ready(nil)
-		leaveFor(conn, project)
+		leaveFor(conn, layout, project)
 		return 0
 	case errors.Is(err, keeper.ErrServed) && strangerTo(kept):
 		fds.ready(err)
@@ -84,6 +85,18 @@ func keep(layout store.Layout, project string) int {
 	return 1
 }
 
+// halt receives SIGTERM where systemd runs: it sends that to everybody in a unit
+// that is being stopped, and before the host goes down (systemd.kill(5)).
+// Elsewhere a keeper dies of it, and the next one goes on.
+func halt() <-chan os.Signal {
+	if !anchor.Booted() {
+		return nil
+	}
+	asked := make(chan os.Signal, 1)
+	signal.Notify(asked, unix.SIGTERM)
+	return asked
+}
+
 // strangerTo tells a keeper to whom nothing was handed but what whoever started
 // its anchor passed: the project is another anchor's. To one that was handed
 // pipes and sockets the project belongs, whoever holds the lock just now, and
@@ -98,10 +111,10 @@ func strangerTo(kept map[string]*os.File) bool {
 }
 
 // leaveFor does what an anchor does last, for one that has died meanwhile.
-func leaveFor(conn *anchor.Conn, project string) {
+func leaveFor(conn *anchor.Conn, layout store.Layout, project string) {
 	select {
 	case <-conn.Lost():
-		anchor.Leave(project)
+		anchor.Leave(layout, project)
 	default:
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/davit-run/davit/engine/keeper/anchor"
+	"github.com/davit-run/davit/engine/keeper/wire"
 	"github.com/davit-run/davit/engine/store"
 )
 
@@ -25,6 +26,7 @@ type Options struct {
 	Keep Keep
 	Kept map[string]*os.File // what the keeper before left in the fd store
 	Lost <-chan struct{}     // closed when the anchor has died
+	Halt <-chan os.Signal    // the host asks for everything to end; nil: it never does
 
 	Runtime  Runtime
 	Network  func() (Network, error) // opened when first needed
@@ -99,6 +101,7 @@ func Run(ctx context.Context, o Options) error {
 	}
 	k.recover()
 	go k.serve(listener)
+	go k.halt()
 	k.tellReady("ready")
 	err = k.wait()
 	if err == nil {
@@ -148,6 +151,24 @@ func (k *Keeper) wait() error {
 			}
 		}
 	}
+}
+
+// halt stops every container once the host asks for it, each as `davit stop`
+// does, and lets the keeper end: nothing is started again.
+func (k *Keeper) halt() {
+	select {
+	case <-k.ctx.Done():
+		return
+	case <-k.o.Halt:
+	}
+	k.log("the host asks this project to end")
+	k.leave.Store(true)
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for _, c := range k.containers {
+		go func() { _, _ = c.ask(k.ctx, wire.Request{Op: wire.OpStop, ID: c.id}) }()
+	}
+	k.touch()
 }
 
 // touch has wait look again whether anything is left to keep.

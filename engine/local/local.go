@@ -290,7 +290,7 @@ func (e *Engine) forget(ctx context.Context, project string) error {
 		}
 		defer lock.Release()
 	}
-	anchor.Sweep(project)
+	anchor.Sweep(e.layout, project)
 	left, err := store.Names(e.layout.Containers(project))
 	if err != nil {
 		return err

@@ -113,8 +113,10 @@ func (p Place) owns(group string) bool {
 	if len(p.Projects) == 0 {
 		return true
 	}
-	project, _, _ := strings.Cut(group, "/")
-	return slices.Contains(p.Projects, project)
+	first, _, _ := strings.Cut(group, "/")
+	return slices.ContainsFunc(p.Projects, func(project string) bool {
+		return first == project || strings.HasPrefix(first, "davit-"+project+"-") || first == "davit-"+project+".scope"
+	})
 }
 
 // loops counts the loop devices whose file lies below the root.

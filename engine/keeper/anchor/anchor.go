@@ -43,7 +43,6 @@ type anchor struct {
 	exe     int         // what /proc/self/exe was
 	next    int         // the program of an upgrade
 	fds     fdstore
-	groups  cgroups
 
 	keeper   int // pid; 0: none
 	sock     int
@@ -175,7 +174,9 @@ func (a *anchor) loop() int {
 	child <- unix.SIGCHLD // for those who ended before, under another program
 	signal.Notify(child, unix.SIGCHLD)
 	again := a.start()
-	a.groups = enter(a.project, os.Getpid(), a.keeper)
+	if !Booted() { // else the keeper asks systemd for a unit
+		Enter(a.project, os.Getpid(), a.keeper)
+	}
 	for {
 		select {
 		case <-child:
@@ -332,7 +333,7 @@ func (a *anchor) bury(e Exit) (wait time.Duration, leave int) {
 // and so for all of this.
 func (a *anchor) end() {
 	if !a.swept {
-		a.groups.leave()
+		Leave(a.layout, a.project)
 	}
 	a.lock.ReleaseRemove()
 	run := a.layout.RunProject(a.project)

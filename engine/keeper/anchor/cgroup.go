@@ -7,40 +7,47 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/davit-run/davit/engine/store"
 )
 
-// A cgroups is the project's own place in every hierarchy of the host:
-// davit/PROJECT/keeper below the root. It pins davit/PROJECT, where the
-// containers' groups are made, and takes anchor and keeper out of the group
-// they were started in, so that the unit or job that typed `up` may end.
+// leafName is the group of anchor and keeper. It is a leaf, beside those of the
+// containers: where a group has groups with controllers, it has no processes of
+// its own (cgroups(7), "no internal processes").
+const leafName = "keeper"
+
+// A cgroups is the project's own place in every hierarchy of the host, such as
+// davit/PROJECT below the root: the containers' groups are made in it, and
+// pinned by the leaf of anchor and keeper. Those leave the group they were
+// started in, so that the unit or job that typed `up` may end.
 type cgroups struct {
-	project string
-	mounts  []hierarchy
+	path   string // from the root of the hierarchies
+	mounts []hierarchy
 }
 
-type hierarchy struct {
-	dir     string // where it is mounted
-	own     string // this process's path in it
-	cpuset  bool   // v1: a group without cpus takes no process
-	unified bool
+// own is a project's place where systemd has none for it.
+func own(project string) string { return "/davit/" + project }
+
+// Enter makes the project's own groups and moves processes into them wherever
+// they are not at the root already. What cannot be done is left: the project
+// runs on where it was started.
+func Enter(project string, pids ...int) {
+	cgroups{own(project), hierarchies()}.enter(func(h hierarchy) bool { return h.own != "/" }, pids...)
 }
 
-// enter makes the groups and moves the processes into them wherever they are
-// not at the root already. What cannot be done is left: the project runs on
-// where it was started.
-func enter(project string, pids ...int) cgroups {
-	g := cgroups{project: project, mounts: hierarchies()}
+// enter makes the leaves everywhere, and moves processes into those of which
+// that is asked, unless this one is there.
+func (g cgroups) enter(which func(hierarchy) bool, pids ...int) {
 	for _, h := range g.mounts {
 		dir := g.leaf(h)
-		if !make3(dir) || h.own == "/" {
+		if !make3(dir) || !which(h) || h.own == g.path+"/"+leafName {
 			continue
 		}
 		if h.cpuset {
-			inheritCpuset(h.dir, filepath.Join(h.dir, "davit"), filepath.Dir(dir), dir)
+			inheritCpuset(h.dir, filepath.Dir(filepath.Dir(dir)), filepath.Dir(dir), dir)
 		}
 		for _, pid := range pids {
 			if pid > 0 {
@@ -48,18 +55,37 @@ func enter(project string, pids ...int) cgroups {
 			}
 		}
 	}
-	return g
 }
 
-// leave moves this process to each root and removes the groups that nothing is
-// left in.
-func (g cgroups) leave() {
-	for _, h := range g.mounts {
+// Leave moves this process, the last of a project, to each root and removes the
+// groups that nothing is left in. A unit is systemd's to remove, and waited for.
+func Leave(l store.Layout, project string) {
+	all := hierarchies()
+	unit := inUnit(all, Unit(l, project))
+	for _, h := range all {
 		if h.own != "/" {
 			_ = join(h.dir, os.Getpid())
 		}
 	}
-	g.remove(settling, deserted)
+	cgroups{own(project), all}.remove(settling, deserted)
+	if unit != "" {
+		cgroups{unit, all}.giveBack(settling, deserted)
+	}
+}
+
+// Sweep removes the groups of a project whose anchor has ended, or was killed
+// while it left. The caller is in none of them. A process gives its locks back a
+// little before it is out of its groups (do_exit of Linux): that is waited for.
+func Sweep(l store.Layout, project string) {
+	all := hierarchies()
+	cgroups{own(project), all}.remove(dying, func(dir string) bool {
+		return filepath.Base(dir) != "davit" || deserted(dir)
+	})
+	if Booted() {
+		cgroups{"/" + Slice + "/" + Unit(l, project), all}.giveBack(dying, func(dir string) bool {
+			return filepath.Base(dir) != Slice || deserted(dir)
+		})
+	}
 }
 
 const (
@@ -75,22 +101,35 @@ const (
 // project is in it. A group that rmdir(2) calls busy is tried again for so long
 // as soon tells that it will be empty.
 func (g cgroups) remove(patience time.Duration, soon func(dir string) bool) {
-	var busy []string
+	settle(patience, g.leaves(everywhere), func(leaf string) bool { return removeUp(leaf, 3, soon) })
+}
+
+func everywhere(hierarchy) bool { return true }
+
+func (g cgroups) leaf(h hierarchy) string { return filepath.Join(h.dir, g.path, leafName) }
+
+func (g cgroups) leaves(which func(hierarchy) bool) (dirs []string) {
 	for _, h := range g.mounts {
-		busy = append(busy, g.leaf(h))
+		if which(h) {
+			dirs = append(dirs, g.leaf(h))
+		}
 	}
-	removed := func(leaf string) bool { return removeUp(leaf, soon) }
+	return dirs
+}
+
+// settle does something about every group until it is done.
+func settle(patience time.Duration, dirs []string, done func(dir string) bool) {
 	deadline := time.Now().Add(patience)
-	for busy = slices.DeleteFunc(busy, removed); len(busy) > 0 && time.Now().Before(deadline); busy = slices.DeleteFunc(busy, removed) {
+	for dirs = slices.DeleteFunc(dirs, done); len(dirs) > 0 && time.Now().Before(deadline); dirs = slices.DeleteFunc(dirs, done) {
 		time.Sleep(500 * time.Microsecond)
 	}
 }
 
-// removeUp removes a leaf and the two groups above it, as far as nothing is in
-// them. False asks for another try.
-func removeUp(leaf string, soon func(dir string) bool) bool {
+// removeUp removes a leaf and the groups above it, so many in all, as far as
+// nothing is in them. False asks for another try.
+func removeUp(leaf string, many int, soon func(dir string) bool) bool {
 	dir := leaf
-	for range 3 {
+	for range many {
 		err := os.Remove(dir)
 		if errors.Is(err, unix.EBUSY) {
 			return !soon(dir)
@@ -113,21 +152,6 @@ func deserted(dir string) bool {
 	pids, err := os.ReadFile(filepath.Join(dir, "cgroup.procs"))
 	return err == nil && len(pids) == 0
 }
-
-// Leave does for a dead anchor what it would have done last: the caller, its
-// keeper, leaves the project's groups and removes them.
-func Leave(project string) { cgroups{project, hierarchies()}.leave() }
-
-// Sweep removes the groups of a project whose anchor has ended, or was killed
-// while it left. The caller is in none of them. A process gives its locks back a
-// little before it is out of its groups (do_exit of Linux): that is waited for.
-func Sweep(project string) {
-	cgroups{project, hierarchies()}.remove(dying, func(dir string) bool {
-		return filepath.Base(dir) != "davit" || deserted(dir)
-	})
-}
-
-func (g cgroups) leaf(h hierarchy) string { return filepath.Join(h.dir, "davit", g.project, "keeper") }
 
 // make3 makes the leaf and the two directories above it, although an anchor of
 // another project may be removing the upper ones at this moment.
@@ -160,67 +184,4 @@ func inheritCpuset(dirs ...string) {
 			}
 		}
 	}
-}
-
-// hierarchies are the cgroup file systems mounted on this host whose root we
-// see, with our own path in each (cgroups(7)).
-func hierarchies() []hierarchy {
-	mounts, err := os.ReadFile("/proc/self/mountinfo")
-	if err != nil {
-		return nil
-	}
-	own := ownGroups()
-	seen := make(map[string]bool)
-	var hs []hierarchy
-	for line := range strings.Lines(string(mounts)) {
-		before, after, ok := strings.Cut(line, " - ")
-		where, what := strings.Fields(before), strings.Fields(after)
-		if !ok || len(where) < 5 || len(what) < 3 || where[3] != "/" {
-			continue
-		}
-		name := controllers(what)
-		if name == "-" || seen[name] {
-			continue
-		}
-		seen[name] = true
-		path, known := own[name]
-		if !known {
-			path = "/"
-		}
-		hs = append(hs, hierarchy{dir: where[4], own: path, cpuset: strings.Contains(name, "cpuset"), unified: name == ""})
-	}
-	return hs
-}
-
-// controllers names a hierarchy as /proc/self/cgroup does: empty for v2, "-"
-// for what is no hierarchy.
-func controllers(what []string) string {
-	switch what[0] {
-	case "cgroup2":
-		return ""
-	case "cgroup":
-	default:
-		return "-"
-	}
-	var names []string
-	for _, o := range strings.Split(what[2], ",") {
-		if o != "rw" && o != "ro" && !strings.HasPrefix(o, "release_agent=") && o != "xattr" && o != "clone_children" && o != "noprefix" {
-			names = append(names, o)
-		}
-	}
-	return strings.Join(names, ",")
-}
-
-func ownGroups() map[string]string {
-	own := make(map[string]string)
-	b, err := os.ReadFile("/proc/self/cgroup")
-	if err != nil {
-		return own
-	}
-	for line := range strings.Lines(string(b)) {
-		if f := strings.SplitN(strings.TrimSpace(line), ":", 3); len(f) == 3 {
-			own[f[1]] = f[2]
-		}
-	}
-	return own
 }

@@ -50,6 +50,16 @@ func (c *Conn) watch() {
 	}
 }
 
+// Anchor is the pid of the anchor that started this keeper; 0 when that is not
+// known (unix(7), SO_PEERCRED of a socket pair is who made it).
+func (c *Conn) Anchor() int {
+	cred, err := unix.GetsockoptUcred(c.sock, unix.SOL_SOCKET, unix.SO_PEERCRED)
+	if err != nil {
+		return 0
+	}
+	return int(cred.Pid)
+}
+
 // Lost is closed when the anchor has died.
 func (c *Conn) Lost() <-chan struct{} { return c.lost }
 

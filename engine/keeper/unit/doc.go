@@ -1,0 +1,2 @@
+// Package unit has systemd make the unit that a project runs in.
+package unit
