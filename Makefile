@@ -8,7 +8,7 @@ VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 EXEC := $(shell [ "$$(id -u)" = 0 ] || echo '-exec "sudo -E env PATH=$$PATH"')
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo 'sudo -E')
 
-.PHONY: build install demo images firewalls test test-long lint bench growth profile clean deps
+.PHONY: build install demo images firewalls guest test test-long lint bench growth profile clean deps
 
 # The CLI is pure Go. The runtime is linked against libseccomp and contains
 # the C of libcontainer's nsenter. Both are static: ldd finds nothing in them.
@@ -37,6 +37,13 @@ firewalls:
 	@$(GO) run $(EXEC) ./tests/images/makeimages debian
 	@$(SUDO) sh tests/debian/firewalls.sh
 
+# A Debian guest for QEMU, with systemd as its first process, and the tests
+# that run in it; a few minutes, without hardware to run it on.
+guest: build
+	@$(GO) run $(EXEC) ./tests/images/makeimages busybox debian
+	@$(SUDO) sh tests/debian/guest.sh
+	DAVIT_LONG=1 $(GO) test $(EXEC) -tags '$(TAGS)' -count 1 -v -timeout 45m -run TestGuest ./tests/guest
+
 demo: images
 	@$(SUDO) sh examples/visits/demo.sh $(abspath $(DAVIT))
 
@@ -53,6 +60,7 @@ test: build lint
 # The sweeps of which make test runs a tenth.
 test-long: build firewalls
 	@$(GO) run $(EXEC) ./tests/images/makeimages
+	@$(SUDO) sh tests/debian/guest.sh
 	DAVIT_LONG=1 $(GO) test $(EXEC) -tags '$(TAGS)' -count 1 -timeout 6h ./...
 
 # PEER="docker compose" puts another runner beside davit in the same run.

@@ -60,6 +60,9 @@ type layer struct {
 	Made   time.Time `json:"made"`
 }
 
+// Dir is where the cache is.
+func (c *Cache) Dir() string { return c.dir }
+
 func (c *Cache) tar(name string) string  { return filepath.Join(c.dir, name+".tar") }
 func (c *Cache) note(name string) string { return filepath.Join(c.dir, name+".json") }
 
