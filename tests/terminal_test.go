@@ -39,8 +39,9 @@ func TestAttachedUpOnATerminal(t *testing.T) {
 			s := h.sit(columns, nil, "up")
 			s.sees(`Press h for help`)
 			s.sees(`late-1 .*late says hello`) // it may have waited longer than the others' progress
-			s.sees(`(?s)Attaching to.*web says hello`)
-			s.sees(`(?s)Attaching to.*long says hello`)
+			long := map[int]string{80: `a-service-with-a-rather-long-name-1`, 40: `…[a-z-]+-name-1`}[columns]
+			s.sees(`(?s)Attaching to.*\nweb-1 +\| web says hello\n`)
+			s.sees(`(?s)Attaching to.*\n` + long + ` +\| long says hello\n`)
 			progress, _, _ := strings.Cut(s.String(), "Attaching to")
 			s.finished(progress, 4)
 
@@ -88,7 +89,7 @@ func (s *sitting) finished(progress string, objects int) {
 		case m == nil || len([]rune(l)) >= s.width:
 			t.Errorf("a line of the progress: %q", l)
 		case m[1] == "…" && m[3] != "Waiting":
-			s.sees(`\n Container \S*` + regexp.QuoteMeta(m[2][strings.LastIndexAny(m[2], " …")+1:]) + ` (Created|Recreated|Started)`)
+			s.sees(`\n Container \S*` + regexp.QuoteMeta(lastWord(m[2])) + ` (Created|Recreated|Started)`)
 		}
 	}
 }
@@ -105,6 +106,12 @@ func (s *sitting) recreated() string {
 		return m != nil
 	})
 	return m[1]
+}
+
+// lastWord is what of a row's text is behind a blank or what was cut off.
+func lastWord(text string) string {
+	words := strings.FieldsFunc(text, func(r rune) bool { return r == ' ' || r == '…' })
+	return words[len(words)-1]
 }
 
 // A terminal that becomes narrower while lines are being redrawn shows each of

@@ -84,10 +84,12 @@ func (s *session) newStream(l look) *stream {
 	o := console.Options{NoPrefix: l.noPrefix, Timestamps: l.timestamps, JSON: l.json, Grep: l.grep, Services: s.serviceNames()}
 	st := &stream{session: s, mux: mux.New()}
 	o.Color, o.Terminal = !l.noColor && s.colour(s.out), isTerminal(s.out)
+	o.Columns = columns(s.out)
 	st.out = console.New(s.out, o)
 	st.err = st.out
 	if !l.json && !l.joined && !sameFile(s.out, s.globals.err) { // an object names its stream
 		o.Color, o.Terminal = !l.noColor && s.colour(s.globals.err), isTerminal(s.globals.err)
+		o.Columns = columns(s.globals.err)
 		st.err = console.New(s.globals.err, o)
 	}
 	return st

@@ -20,6 +20,21 @@ func running(name string) apply.Event { return event(name, "Running", true, nil)
 
 func isTerminal(f *os.File) bool { return term.IsTerminal(int(f.Fd())) }
 
+// columns tells how wide a terminal is whenever it is asked; nil for a file that
+// is none.
+func columns(f *os.File) func() int {
+	if !isTerminal(f) {
+		return nil
+	}
+	return func() int {
+		width, _, err := term.GetSize(int(f.Fd()))
+		if err != nil {
+			return 0
+		}
+		return width
+	}
+}
+
 // deadline ends ctx after so many seconds; 0: never.
 func deadline(ctx context.Context, seconds int) (context.Context, context.CancelFunc) {
 	if seconds <= 0 {

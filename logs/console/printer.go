@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/charmbracelet/lipgloss"
+	"github.com/mattn/go-runewidth"
 
 	"github.com/davit-run/davit/logs"
 )
@@ -26,6 +27,9 @@ type Options struct {
 	JSON       bool           // one object per line: source, stream, time, text
 	Grep       *regexp.Regexp // lines that do not match are left out; notices stay
 	Services   []string       // all of the project's, in its order: each gets a colour of its own
+	// Columns tells how wide the terminal is: prefixes that would take more than
+	// half of it are shortened. Nil, or 0 columns: nobody knows.
+	Columns func() int
 }
 
 const (
@@ -48,6 +52,7 @@ type Printer struct {
 	armed  bool
 	colors palette
 	width  int               // of the longest name
+	wide   int               // columns of the terminal when looks were made
 	looks  map[string]string // prefixes by source
 	open   key               // the cursor stands in this line; zero: at a line's beginning
 	held   map[key]piece     // lines that are kept back until they are whole
@@ -214,17 +219,40 @@ func (p *Printer) head(l logs.Line) string {
 
 func stamp(l logs.Line) string { return l.Time.UTC().Format(timeFormat) + " " }
 
+// bar parts a name from the text.
+const bar = "  | "
+
 func (p *Printer) prefix(source string) string {
 	p.widen(source)
+	if p.o.Columns != nil {
+		if n := p.o.Columns(); n != p.wide {
+			p.wide = n
+			clear(p.looks)
+		}
+	}
 	if s, ok := p.looks[source]; ok {
 		return s
 	}
-	s := source + strings.Repeat(" ", p.width-lipgloss.Width(source)) + "  | "
+	name, width := p.fit(source)
+	s := name + strings.Repeat(" ", width-lipgloss.Width(name)) + bar
 	if p.o.Color {
 		s = p.colors.of(service(source)).Render(s)
 	}
 	p.looks[source] = s
 	return s
+}
+
+// fit returns a name as it is shown, and how wide names are. Of one that is too
+// long the end is kept, which has the replica's number.
+func (p *Printer) fit(source string) (name string, width int) {
+	room := max(p.wide/2-len(bar), 8)
+	if p.wide <= 0 || p.width <= room {
+		return source, p.width
+	}
+	if over := lipgloss.Width(source) - room; over > 0 {
+		source = runewidth.TruncateLeft(source, over+1, "…")
+	}
+	return source, room
 }
 
 func (p *Printer) write(s string) { p.out.WriteString(s) }

@@ -41,6 +41,24 @@ func printed(t *testing.T, o Options, names []string, lines ...logs.Line) string
 	return b.String()
 }
 
+// A terminal that is made wider or narrower has prefixes that fit from then on.
+func TestPrefixesFollowTheTerminal(t *testing.T) {
+	columns := 40
+	var b strings.Builder
+	p := New(&b, Options{Columns: func() int { return columns }})
+	for _, columns = range []int{40, 80, 20} {
+		if err := p.Print(out("the-service-of-all-1", "x")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := p.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := b.String(), "…ervice-of-all-1  | x\nthe-service-of-all-1  | x\n…f-all-1  | x\n"; got != want {
+		t.Errorf("got\n%swant\n%s", got, want)
+	}
+}
+
 func TestLinesLookAsDockerComposePrintsThem(t *testing.T) {
 	tests := map[string]struct {
 		o     Options
@@ -57,6 +75,17 @@ func TestLinesLookAsDockerComposePrintsThem(t *testing.T) {
 			Options{}, []string{"データ-1", "web-1"},
 			[]logs.Line{out("web-1", "größer"), out("データ-1", "日本語")},
 			"web-1     | größer\nデータ-1  | 日本語\n",
+		},
+		"a long name leaves half of a narrow terminal to the text": {
+			Options{Columns: func() int { return 40 }}, nil,
+			[]logs.Line{out("a-service-with-a-rather-long-name-12", "x"), out("web-1", "y")},
+			"…er-long-name-12  | x\nweb-1             | y\n",
+		},
+		"a very narrow terminal shows some of a name": {
+			Options{Columns: func() int { return 10 }}, nil, []logs.Line{out("データ-サービス-1", "x")}, "… ビス-1  | x\n",
+		},
+		"a name that fits is whole": {
+			Options{Columns: func() int { return 40 }}, nil, []logs.Line{out("sixteen-letters1", "x")}, "sixteen-letters1  | x\n",
 		},
 		"no prefix":  {Options{NoPrefix: true}, nil, []logs.Line{out("web-1", "hello\r")}, "hello\r\n"},
 		"timestamps": {Options{Timestamps: true}, nil, []logs.Line{out("web-1", "x")}, "web-1  | 2026-05-01T12:00:00.000001500Z x\n"},
