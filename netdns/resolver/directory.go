@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/fsnotify/fsnotify"
 	"golang.org/x/sys/unix"
@@ -25,11 +26,14 @@ type Directory struct {
 	watch *fsnotify.Watcher
 	done  chan struct{}
 
+	taking sync.Mutex // before mu
+
 	mu    sync.RWMutex
 	zones map[string]*zone // by network
 	dirs  map[string]string
 
-	inodes map[string]uint64 // of dirs: one that was made anew is read anew
+	inodes map[string]uint64        // of dirs: one that was made anew is read anew
+	seen   map[string]unix.Timespec // when a network's endpoints had last changed as they were listed
 }
 
 // zone is one network.
@@ -53,7 +57,7 @@ func OpenDirectory(rec netdns.Records) (*Directory, error) {
 	}
 	d := &Directory{
 		rec: rec, watch: w, done: make(chan struct{}),
-		zones: map[string]*zone{}, dirs: map[string]string{}, inodes: map[string]uint64{},
+		zones: map[string]*zone{}, dirs: map[string]string{}, inodes: map[string]uint64{}, seen: map[string]unix.Timespec{},
 	}
 	go d.run()
 	return d, nil
@@ -103,25 +107,54 @@ func (d *Directory) catchUp(network string) error {
 		return fmt.Errorf("list endpoints of network %s: %w", network, err)
 	}
 	there := make(map[string]bool, len(names))
-	var fresh []string
-	d.mu.Lock()
+	var differ []string
+	d.mu.RLock()
 	z := d.zones[network]
 	for _, c := range names {
 		there[c] = true
 		if _, known := z.endpoints[c]; !known {
-			fresh = append(fresh, c)
+			differ = append(differ, c)
 		}
 	}
 	for c := range z.endpoints {
 		if !there[c] {
-			z.drop(c)
+			differ = append(differ, c) // gone, or written since the names were listed
 		}
 	}
-	d.mu.Unlock()
-	for _, c := range fresh {
+	d.mu.RUnlock()
+	for _, c := range differ {
 		d.take(network, c)
 	}
 	return nil
+}
+
+// grain is how far apart two changes of a directory may be and have one time: a
+// tick of the slowest kernel's clock, twice.
+const grain = 20 * time.Millisecond
+
+// refresh takes into account what the watch has not told of yet, and says whether
+// there may have been anything: a name that is unknown may be a moment old. Where
+// nothing has changed that costs one stat(2) for each network.
+func (d *Directory) refresh(networks []string) (changed bool) {
+	for _, n := range networks {
+		var st unix.Stat_t
+		if unix.Stat(d.rec.Dir(key(n)), &st) != nil {
+			continue
+		}
+		d.mu.RLock()
+		known := d.zones[n] == nil || d.seen[n] == st.Mtim
+		d.mu.RUnlock()
+		if known || d.catchUp(n) != nil {
+			continue
+		}
+		changed = true
+		if age := time.Since(time.Unix(st.Mtim.Unix())); age < 0 || age > grain {
+			d.mu.Lock()
+			d.seen[n] = st.Mtim
+			d.mu.Unlock()
+		}
+	}
+	return changed
 }
 
 func (d *Directory) load(network string) error {
@@ -194,8 +227,11 @@ func (d *Directory) changed(path string) {
 	d.take(network, strings.TrimSuffix(base, ".json"))
 }
 
-// take reads one endpoint anew.
+// take reads one endpoint anew. One is read at a time: what is put last was read
+// last.
 func (d *Directory) take(network, container string) {
+	d.taking.Lock()
+	defer d.taking.Unlock()
 	var ep netdns.Endpoint
 	err := d.rec.Read(key(network)+"/"+container, &ep)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {

@@ -7,6 +7,7 @@ import (
 	"github.com/miekg/dns"
 
 	"github.com/davit-run/davit/netdns"
+	"github.com/davit-run/davit/tests/records"
 )
 
 // still is a server without sockets, over endpoints that do not change.
@@ -14,7 +15,7 @@ func still() *server {
 	z := newZone()
 	z.put("c1", netdns.Endpoint{Name: "web-1", Project: "p", Names: []string{"web"}, IPv4: netip.MustParseAddr("10.0.0.2"), IPv6: netip.MustParseAddr("fd00::2")})
 	z.put("c2", netdns.Endpoint{Name: "web-2", Project: "p", Names: []string{"web"}, IPv4: netip.MustParseAddr("10.0.0.3")})
-	d := &Directory{zones: map[string]*zone{"n": z}}
+	d := &Directory{rec: &records.Files{Root: "/nowhere"}, zones: map[string]*zone{"n": z}}
 	return &server{c: Config{Project: "p", Networks: []string{"n"}, Directory: d}}
 }
 

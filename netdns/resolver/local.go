@@ -26,7 +26,11 @@ func (s *server) local(q *query, buf []byte, limit int) ([]byte, bool) {
 		}
 	}
 	var few [16]record
-	found, ok := s.c.Directory.lookup(s.alias(q.name), s.c.Project, s.c.Networks, few[:0])
+	name := s.alias(q.name)
+	found, ok := s.c.Directory.lookup(name, s.c.Project, s.c.Networks, few[:0])
+	if !ok && s.c.Directory.refresh(s.c.Networks) {
+		found, ok = s.c.Directory.lookup(name, s.c.Project, s.c.Networks, few[:0])
+	}
 	if ok {
 		return s.known(q, found, buf, limit), true
 	}

@@ -183,3 +183,20 @@ func TestTenThousandNames(t *testing.T) {
 		t.Errorf("%d wrong answers of %d", n, many)
 	}
 }
+
+// A name is known from the moment its record is written: who starts a container
+// and asks for it at once finds it, however late the watch is told.
+func TestNamesAreKnownAtOnce(t *testing.T) {
+	b := newBox(t, Config{Project: "p", Networks: []string{"n"}, Internal: true})
+	unknown := 0
+	for i := range 300 {
+		ep := endpoint("n", "p", fmt.Sprintf("s%d", i), fmt.Sprintf("10.0.%d.%d", i>>8, i&255))
+		must(t, b.rec.Write(key("n")+"/"+ep.Container, ep))
+		if said(b.ask(ep.Name, dns.TypeA)) != ep.IPv4.String() {
+			unknown++
+		}
+	}
+	if unknown > 0 {
+		t.Errorf("%d names of 300 were not known yet", unknown)
+	}
+}
