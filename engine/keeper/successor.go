@@ -78,12 +78,18 @@ func (c *container) succession(req wire.Request) string {
 		return ""
 	}
 	heir := c.k.o.Layout.Heir(c.k.o.Project, c.id)
-	c.k.mu.Lock()
-	defer c.k.mu.Unlock()
-	if h := c.k.containers[heir]; h != nil && h.lives.Load() {
+	if c.k.living(heir) {
 		return "" // it has its ports
 	}
 	return heir
+}
+
+// living tells whether a container runs, or waits to.
+func (k *Keeper) living(id string) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	c := k.containers[id]
+	return c != nil && c.lives.Load()
 }
 
 // manners is how long a container may take to begin with the requests that have
@@ -111,7 +117,7 @@ func (c *container) letIn(s suspender) {
 // passOn keeps the suspended ports of a container that gives up its place for
 // the one that comes after it.
 func (c *container) passOn() {
-	if c.successor == "" {
+	if c.successor == "" || c.successor != c.id && c.k.living(c.successor) {
 		return
 	}
 	q := &queue{pubs: tcpOnly(c.place.Publications), until: time.Now().Add(patience), gone: make(chan struct{})}
