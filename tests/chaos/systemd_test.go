@@ -191,3 +191,22 @@ func systemctl(args ...string) error {
 	}
 	return nil
 }
+
+// TestKillPointsInTheUnit kills whoever asks for the unit, enters it or leaves
+// it, at 3 points, with DAVIT_LONG at 60: what TestKillPoints wants holds where
+// systemd runs, and it has no unit in the end.
+func TestKillPointsInTheUnit(t *testing.T) {
+	if _, err := exec.LookPath("strace"); err != nil {
+		t.Skip("strace is not installed")
+	}
+	w, err := NewWorld("chaospoint", t.TempDir())
+	must(t, err)
+	m := newManager(t, w)
+	t.Cleanup(func() { must(t, w.Close()) })
+	for _, v := range Verbs {
+		for _, who := range map[string][]Victim{"up": {Anyone}, "down": {Keeper, Anchor}}[v.Name] {
+			job{verb: v, victim: who, points: kernel.Often(1, 20)}.run(t, w)
+		}
+	}
+	m.gone(t)
+}
