@@ -3,6 +3,7 @@ package runtime
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -58,8 +59,8 @@ func TestNothingIsLeftBehind(t *testing.T) {
 	if after, _ := os.ReadFile("/proc/self/mountinfo"); string(after) != string(mounts) {
 		t.Errorf("mounts changed:\n%s\n%s", mounts, after)
 	}
-	left, _ := os.ReadDir(r.layout.RuntimeState("rt"))
-	roots, _ := os.ReadDir(filepath.Dir(r.layout.Rootfs("rt", "x")))
+	left, _ := os.ReadDir(r.layout.RuntimeState(project))
+	roots, _ := os.ReadDir(filepath.Dir(r.layout.Rootfs(project, "x")))
 	if len(left)+len(roots) != 0 {
 		t.Errorf("left in the run directory: %v %v", left, roots)
 	}
@@ -68,10 +69,14 @@ func TestNothingIsLeftBehind(t *testing.T) {
 	}
 }
 
+// project is whose containers these tests make. Cgroups have no root: a run of
+// these tests beside this one has another name.
+var project = fmt.Sprintf("rt%d", os.Getpid())
+
 // cgroupDirs finds the cgroups of a container in every hierarchy.
 func cgroupDirs(id string) []string {
-	a, _ := filepath.Glob(filepath.Join("/sys/fs/cgroup/*/davit/rt", id))
-	b, _ := filepath.Glob(filepath.Join("/sys/fs/cgroup/davit/rt", id))
+	a, _ := filepath.Glob(filepath.Join("/sys/fs/cgroup/*/davit", project, id))
+	b, _ := filepath.Glob(filepath.Join("/sys/fs/cgroup/davit", project, id))
 	return append(a, b...)
 }
 
@@ -107,7 +112,7 @@ func TestPauseStopsAndKillEndsAPausedContainer(t *testing.T) {
 func TestAKilledKeepersContainerIsAdopted(t *testing.T) {
 	r := newRig(t)
 	c, p := r.idle()
-	if again, err := libcontainer.Load(r.layout.RuntimeState("rt"), c.ID); err != nil || again.ID() != c.ID {
+	if again, err := libcontainer.Load(r.layout.RuntimeState(project), c.ID); err != nil || again.ID() != c.ID {
 		t.Fatal(err)
 	}
 	q, err := Adopt(r.layout, c.Project, c.ID)
@@ -225,11 +230,11 @@ func strayIn(t *testing.T, cgroup string) *exec.Cmd {
 func TestAContainerThatWasNeverLetGoIsNotAdopted(t *testing.T) {
 	r := newRig(t)
 	c := r.container("true")
-	st := &starter{state: r.layout.RuntimeState("rt"), id: c.ID, cgroup: cgroupPath("", c), root: r.layout.Rootfs("rt", c.ID)}
+	st := &starter{state: r.layout.RuntimeState(project), id: c.ID, cgroup: cgroupPath("", c), root: r.layout.Rootfs(project, c.ID)}
 	if err := st.begin(); err != nil {
 		t.Fatal(err)
 	}
-	dir := r.layout.Container("rt", c.ID)
+	dir := r.layout.Container(project, c.ID)
 	if err := st.mountRoot(stack{lower: layerDirs(r.layout, c.Layers), upper: dir + "/upper", work: dir + "/work"}); err != nil {
 		t.Fatal(err)
 	}
@@ -246,10 +251,10 @@ func TestAContainerThatWasNeverLetGoIsNotAdopted(t *testing.T) {
 	}
 	st.gate.leave() // as the death of a keeper does
 	pid, _ := b.Process.Pid()
-	if _, err := Adopt(r.layout, "rt", c.ID); !errors.Is(err, ErrNotRunning) {
+	if _, err := Adopt(r.layout, project, c.ID); !errors.Is(err, ErrNotRunning) {
 		t.Errorf("adopted: %v", err)
 	}
-	if err := Clean(r.layout, "rt", c.ID); err != nil {
+	if err := Clean(r.layout, project, c.ID); err != nil {
 		t.Fatal(err)
 	}
 	var ws unix.WaitStatus
@@ -326,7 +331,7 @@ func TestACancelledStartLeavesNothing(t *testing.T) {
 	if _, err := Start(ctx, r.launch(c)); !errors.Is(err, context.Canceled) {
 		t.Errorf("start: %v", err)
 	}
-	left, _ := os.ReadDir(r.layout.RuntimeState("rt"))
+	left, _ := os.ReadDir(r.layout.RuntimeState(project))
 	if len(left) != 0 {
 		t.Errorf("left: %v", left)
 	}

@@ -179,7 +179,7 @@ func (r *rig) container(script string, tweak ...func(*engine.Container)) *engine
 	var id [32]byte
 	rand.Read(id[:])
 	c := &engine.Container{
-		ID: hex.EncodeToString(id[:]), Project: "rt", Created: time.Now(),
+		ID: hex.EncodeToString(id[:]), Project: project, Created: time.Now(),
 		Layers: []string{"base", "files"},
 		Spec:   engine.Spec{Entrypoint: []string{"/bin/sh", "-c", script}, NetworkMode: "none"},
 	}
