@@ -27,16 +27,20 @@ func TestAContainerWithATerminal(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := io.WriteString(p.Console, "word\n"); err != nil {
-			t.Fatal(err)
-		}
 		var seen strings.Builder
 		buf := make([]byte, 4096)
-		for {
+		for typed := false; ; {
 			n, err := p.Console.Read(buf)
 			seen.Write(buf[:n])
 			if err != nil {
 				break // EIO: the other end is gone
+			}
+			// What is typed is echoed at once, in the midst of what is said.
+			if !typed && strings.Contains(seen.String(), "xterm") {
+				typed = true
+				if _, err := io.WriteString(p.Console, "word\n"); err != nil {
+					t.Fatal(err)
+				}
 			}
 		}
 		if code := r.wait(p); code != 6 {
