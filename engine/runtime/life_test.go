@@ -296,8 +296,9 @@ func TestInitReapsForwardsAndPassesTheCode(t *testing.T) {
 		withProbe(c)
 		c.Spec.Entrypoint, c.Spec.Init = entry, true
 	}
-	code, out := r.run(r.container("echo $$; tr '\\0' ' ' </proc/1/cmdline; sh -c 'sleep 0.01 & exit 0'; sleep 0.2; ps | grep -c Z; exit 12", with))
-	if code != 12 || !strings.Contains(out, "/dev/init pid1 -- /bin/sh") || strings.HasPrefix(out, "1\n") {
+	code, out := r.run(r.container("echo $$; tr '\\0' ' ' </proc/1/cmdline; sh -c 'sleep 0.01 & exit 0'; i=0; "+
+		"while ps | grep -qE ' (\\[sleep\\]|sleep 0\\.01)$'; do i=$((i+1)); if [ $i = 2000 ]; then echo left; break; fi; done; exit 12", with))
+	if code != 12 || strings.Contains(out, "left\n") || !strings.Contains(out, "/dev/init pid1 -- /bin/sh") || strings.HasPrefix(out, "1\n") {
 		t.Errorf("code %d, out %q", code, out)
 	}
 	pr, pw, _ := os.Pipe()

@@ -218,7 +218,7 @@ func TestContainersShareNamespaces(t *testing.T) {
 	if code, _, errs := r.exec(call(c, "sh", "-c", "echo shared >/dev/shm/f"), ""); code != 0 {
 		t.Fatal(errs)
 	}
-	code, out := r.run(r.container("cat /dev/shm/f; ps | grep -c 'sleep 1000'", func(d *engine.Container) {
+	code, out := r.run(r.container("cat /dev/shm/f; ps | grep -c '[s]leep 1000'", func(d *engine.Container) {
 		d.Spec.Security.IPC, d.Spec.Security.PID = "container:"+c.ID, "container:"+c.ID
 	}), func(l *Launch) { l.Joins = map[string]int{c.ID: p.PID} })
 	if code != 0 || !strings.HasPrefix(out, "shared\n") || strings.HasSuffix(out, "\n0\n") {
