@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 
@@ -39,6 +40,10 @@ func written(layout store.Layout, c *engine.Container) stack {
 	}
 }
 
+// before65 is set once only mount(2) would do: a kernel that does not know
+// lowerdir+ writes each try into its log.
+var before65 atomic.Bool
+
 // mount attaches the overlay at target, an existing directory. Its upper and
 // work directories are made if missing, the upper's root as the topmost layer
 // has it. index, metacopy and redirect_dir are off so that a layer stays what
@@ -47,12 +52,16 @@ func (s stack) mount(target string) error {
 	if err := s.prepare(); err != nil {
 		return err
 	}
+	if before65.Load() && s.mountOld(target) == nil {
+		return nil
+	}
 	err := s.mountNew(target)
 	if errors.Is(err, unix.ENOSYS) || errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EPERM) {
 		// Before 6.5 there is no lowerdir+; mount(2) has a limit of one page.
 		if old := s.mountOld(target); old != nil {
 			return fmt.Errorf("mount overlay at %s: %w", target, errors.Join(err, old))
 		}
+		before65.Store(true)
 		return nil
 	}
 	if err != nil {
