@@ -11,6 +11,7 @@ import (
 	"github.com/davit-run/davit/engine/store"
 	"github.com/davit-run/davit/engine/store/quota"
 	"github.com/davit-run/davit/logs/journal"
+	"golang.org/x/sys/unix"
 )
 
 // removeCall takes the container away; one that runs is killed first.
@@ -99,8 +100,18 @@ func (c *container) bequeath() {
 	}
 }
 
-// removeDir removes a container's directory, its records last.
+// removeDir removes a container's directory, its records last. What a command
+// puts there meanwhile goes with it.
 func removeDir(dir string) error {
+	for try := 0; ; try++ {
+		err := removeOnce(dir)
+		if !errors.Is(err, unix.ENOTEMPTY) || try == 9 {
+			return err
+		}
+	}
+}
+
+func removeOnce(dir string) error {
 	entries, err := os.ReadDir(dir)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil
