@@ -7,11 +7,12 @@ import (
 	"path/filepath"
 	"slices"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/davit-run/davit/engine"
 	"github.com/davit-run/davit/engine/store"
 	"github.com/davit-run/davit/engine/store/quota"
 	"github.com/davit-run/davit/logs/journal"
-	"golang.org/x/sys/unix"
 )
 
 // removeCall takes the container away; one that runs is killed first.

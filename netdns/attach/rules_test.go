@@ -16,6 +16,9 @@ import (
 	"github.com/davit-run/davit/tests/kernel"
 )
 
+// backAgain is how long rules that somebody flushed may be away.
+const backAgain = 2 * time.Second
+
 func TestFlushedRulesComeBack(t *testing.T) {
 	w := newWorld(t)
 	w.network(netdns.Network{Name: "a"})
@@ -40,6 +43,9 @@ func TestFlushedRulesComeBack(t *testing.T) {
 		expect(t, "port after "+command, ask(w.host, "tcp", "127.0.0.1:8080")[:2], "b ")
 	}
 	t.Logf("back after at most %s", worst)
+	if worst > backAgain {
+		t.Errorf("rules are back after %s", worst)
+	}
 	cancel()
 	if err := <-done; err != nil {
 		t.Errorf("Watch: %v", err)

@@ -70,6 +70,9 @@ func TestFlushUnderTraffic(t *testing.T) {
 	traffic.Wait()
 	must(t, <-watched)
 	t.Logf("%d flushes: back after at most %s; %d exchanges meanwhile, %d lost", long(100), worst, talks.Load(), lost.Load())
+	if worst > backAgain {
+		t.Errorf("rules are back after %s", worst)
+	}
 	if talks.Load() == 0 || lost.Load()*100 > talks.Load() { // a busy machine answers one in thousands late
 		t.Errorf("%d of %d exchanges on one network were lost", lost.Load(), talks.Load())
 	}
