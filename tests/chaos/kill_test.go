@@ -27,14 +27,15 @@ var victims = map[string][]Victim{
 	"recreate": {Command, Keeper},
 }
 
-// TestKillPoints kills at 60 points, with DAVIT_LONG at 640. DAVIT_POINT runs
-// one alone, as a failure named it.
+// TestKillPoints kills at 60 points, with DAVIT_LONG at 720, of which more than
+// 600 come before the command is over. DAVIT_POINT runs one alone, as a failure
+// named it.
 func TestKillPoints(t *testing.T) {
 	kernel.NeedRoot(t)
 	if _, err := exec.LookPath("strace"); err != nil {
 		t.Skip("strace is not installed")
 	}
-	each := kernel.Often(60, 640)
+	each := kernel.Often(60, 720)
 	if s := os.Getenv("DAVIT_POINTS"); s != "" {
 		each, _ = strconv.Atoi(s)
 	}
