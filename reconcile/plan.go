@@ -178,6 +178,7 @@ func (p *planner) planContainer(c Container) {
 		after = append(after, p.resources(c)...)
 	case p.created[c.Name] == 0:
 		after = append(after, p.stopped[c.Name])
+		after = append(after, p.resources(c)...) // a down that was cut short has taken its networks
 	}
 	after = append(after, p.portHolders(c)...)
 	after = p.before(c, after)

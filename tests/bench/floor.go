@@ -1,7 +1,9 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -25,33 +27,65 @@ const allNamespaces = syscall.CLONE_NEWNS | syscall.CLONE_NEWPID | syscall.CLONE
 func measureFloors(dir string, repeats int) ([]*row, error) {
 	floors := []struct {
 		name string
-		run  func() error
+		run  func() (time.Duration, error)
 	}{
-		{forkAndExec, func() error { return exec.Command("/bin/true").Run() }},
-		{"the same in new namespaces", func() error {
+		{forkAndExec, timed(func() error { return exec.Command("/bin/true").Run() })},
+		{"the same in new namespaces", timed(func() error {
 			cmd := exec.Command("/bin/true")
 			cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: allNamespaces}
 			return cmd.Run()
-		}},
-		{"overlay mount", overlay(filepath.Join(dir, "floor"))},
-		{"veth into a new network namespace", veth},
+		})},
+		{"overlay mount", timed(overlay(filepath.Join(dir, "floor")))},
+		{"veth into a new network namespace", timed(veth)},
+		{"a bridge with a port and an address taken away", bridgeRemoval},
 	}
 	var rows []*row
 	for _, f := range floors {
 		r := &row{name: f.name, times: make([][]time.Duration, 1)}
 		for i := range repeats + 1 {
 			time.Sleep(idle / 10)
-			start := time.Now()
-			if err := f.run(); err != nil {
+			took, err := f.run()
+			if err != nil {
 				return nil, fmt.Errorf("floor %s: %w", f.name, err)
 			}
 			if i > 0 {
-				r.times[0] = append(r.times[0], time.Since(start))
+				r.times[0] = append(r.times[0], took)
 			}
 		}
 		rows = append(rows, r)
 	}
 	return rows, nil
+}
+
+func timed(do func() error) func() (time.Duration, error) {
+	return func() (time.Duration, error) {
+		start := time.Now()
+		err := do()
+		return time.Since(start), err
+	}
+}
+
+// bridgeRemoval is how long the kernel takes to remove what a network of one
+// container was, with nothing of ours beside: it waits for several grace periods
+// of RCU (netdev_run_todo of Linux).
+func bridgeRemoval() (time.Duration, error) {
+	vethNumber++
+	name := fmt.Sprintf("dvb%dr%d", os.Getpid()%100000, vethNumber)
+	bridge := &netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: name}}
+	if err := netlink.LinkAdd(bridge); err != nil {
+		return 0, err
+	}
+	port := &netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: name + "a", MasterIndex: bridge.Index}, PeerName: name + "b"}
+	err := errors.Join(
+		netlink.AddrAdd(bridge, &netlink.Addr{IPNet: &net.IPNet{IP: net.IPv4(198, 18, 0, 1), Mask: net.CIDRMask(24, 32)}}),
+		netlink.LinkSetUp(bridge), netlink.LinkAdd(port), netlink.LinkSetUp(port))
+	if err != nil {
+		return 0, errors.Join(err, netlink.LinkDel(bridge))
+	}
+	start := time.Now()
+	err = netlink.LinkDel(bridge)
+	took := time.Since(start)
+	return took, errors.Join(err, netlink.LinkDel(port))
 }
 
 func overlay(dir string) func() error {
