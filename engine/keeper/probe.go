@@ -7,6 +7,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/davit-run/davit/engine"
 )
 
@@ -117,13 +119,16 @@ func (c *container) probed(plan Plan, p engine.Probe) {
 	}
 }
 
+// killedStatus is the exit status of what SIGKILL ended, as a shell tells it.
+const killedStatus = 128 + int(unix.SIGKILL)
+
 // hooks runs commands in the container, one after the other. What can't be run
-// because that run of the container is over is no mistake of a hook's: how it
-// ended tells more.
+// because that run of the container is over, or was killed with it
+// (pid_namespaces(7)), is no mistake of a hook's: how it ended tells more.
 func (c *container) hooks(ctx context.Context, l *live, kind string, execs []engine.Exec) error {
 	for _, e := range execs {
 		code, out, err := c.k.o.Runtime.Exec(ctx, c.rec, e, keptOutput)
-		if err != nil && l.over() {
+		if (err != nil || code == killedStatus) && l.over() {
 			return nil
 		}
 		if err == nil && code != 0 {
