@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 
 	"golang.org/x/sys/unix"
 )
@@ -16,8 +17,7 @@ func claim(path string) (*os.File, error) {
 	for range 1000 { // each is a writer that came before us
 		f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0o600)
 		if errors.Is(err, unix.ELOOP) || errors.Is(err, unix.EISDIR) || errors.Is(err, unix.ENXIO) {
-			err = os.RemoveAll(path) // nobody's file: damage
-			if err == nil {
+			if err = clearDamage(path); err == nil {
 				continue
 			}
 		}
@@ -34,6 +34,23 @@ func claim(path string) (*os.File, error) {
 		}
 	}
 	return nil, fmt.Errorf("%s is taken again and again", path)
+}
+
+// clearDamage removes what is at path and is nobody's file, one writer at a time:
+// the next one would take away the file that the first has made since.
+func clearDamage(path string) error {
+	dir, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	defer dir.Close() // and the lock with it
+	if err := unix.Flock(int(dir.Fd()), unix.LOCK_EX); err != nil {
+		return os.NewSyscallError("flock", err)
+	}
+	if st, err := os.Lstat(path); err != nil || st.Mode().IsRegular() {
+		return nil // somebody else has done it
+	}
+	return os.RemoveAll(path)
 }
 
 // lockTemp waits for the writer that has the file; mine is false when that one
