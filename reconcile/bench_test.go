@@ -26,3 +26,27 @@ func BenchmarkPlan(b *testing.B) {
 		})
 	}
 }
+
+// Every container of a project that is up is made anew: the plan looks for each
+// one's records, lodgers and ports among all the others.
+func BenchmarkReplaceAll(b *testing.B) {
+	for _, n := range []int{50, 200, 1000} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			d, a := Desired{Project: "p"}, Actual{}
+			for i := range n {
+				s := fmt.Sprintf("s%d", i)
+				d.Services = append(d.Services, s)
+				d.Containers = append(d.Containers, Container{Name: "p-" + s + "-1", Service: s, Number: 1, Spec: engine.Spec{Image: "busybox"}})
+				x := ActualContainer{State: engine.State{Status: engine.Running}}
+				x.ID, x.Name, x.Project = fmt.Sprintf("%064d", i), "p-"+s+"-1", "p"
+				x.Spec = engine.Spec{Image: "busybox", Labels: map[string]string{LabelService: s}}
+				a.Containers = append(a.Containers, x)
+			}
+			for b.Loop() {
+				if steps := Plan(d, a, Options{ForceRecreate: true}); len(steps) < 3*n {
+					b.Fatal(len(steps))
+				}
+			}
+		})
+	}
+}

@@ -113,6 +113,15 @@ func (p *planner) recognise() {
 			p.have[all[i].Name] = &all[i]
 		}
 	}
+	for i := range all {
+		a := &all[i]
+		if p.have[a.Name] != a {
+			p.further[a.Name] = append(p.further[a.Name], a.ID)
+		}
+		if strings.HasPrefix(a.Spec.NetworkMode, "container:") {
+			p.lodgers = append(p.lodgers, a)
+		}
+	}
 }
 
 func (p *planner) better(a, than *ActualContainer) bool {

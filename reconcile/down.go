@@ -1,6 +1,7 @@
 package reconcile
 
 import (
+	"cmp"
 	"maps"
 	"slices"
 
@@ -71,7 +72,7 @@ func (p *planner) upstops(g graph, a ActualContainer) []int {
 	for _, x := range p.actual.Containers {
 		needs := slices.ContainsFunc(g[x.Service()], func(d Dependency) bool { return d.Service == a.Service() })
 		if needs || x.OneOff() && x.Service() == a.Service() {
-			after = append(after, p.stopped[x.Name])
+			after = append(after, p.stopped[x.ID])
 		}
 	}
 	return after
@@ -100,23 +101,14 @@ func (p *planner) external(network string) bool {
 // any stays. A container is off it when it has stopped: the kernel takes a
 // third of a down to remove a bridge, and the files go meanwhile.
 func (p *planner) onNetwork(network string) (after []int, left bool) {
-	stops := map[string]int{}
-	for _, s := range p.steps {
-		if stop, ok := s.Do.(StopContainer); ok {
-			stops[stop.ID] = s.ID
-		}
-	}
 	for _, a := range p.actual.Containers {
 		if !slices.ContainsFunc(a.Spec.Endpoints, func(e engine.EndpointSpec) bool { return e.Network == network }) {
 			continue
 		}
-		off := p.gone[a.ID]
-		if off == 0 {
+		if p.gone[a.ID] == 0 {
 			left = true
-		} else if stop := stops[a.ID]; stop != 0 {
-			off = stop
 		}
-		after = append(after, off)
+		after = append(after, cmp.Or(p.stopped[a.ID], p.gone[a.ID]))
 	}
 	return after, left
 }

@@ -66,8 +66,8 @@ func sortJoined(all []Container) []Container {
 func (p *planner) portHolders(c Container) []int {
 	var after []int
 	for _, a := range p.actual.Containers {
-		if p.stopped[a.Name] != 0 && a.Name != c.Name && samePort(a.Spec.Ports, c.Spec.Ports) {
-			after = append(after, p.stopped[a.Name])
+		if p.stopped[a.ID] != 0 && a.Name != c.Name && samePort(a.Spec.Ports, c.Spec.Ports) {
+			after = append(after, p.stopped[a.ID])
 		}
 	}
 	return after

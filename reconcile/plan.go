@@ -61,9 +61,11 @@ type planner struct {
 	desired  Desired
 	actual   Actual
 	options  Options
-	selected map[string]bool // services to bring up; nil: all
-	wanted   []Container     // of the selected services
-	have     map[string]*ActualContainer
+	selected map[string]bool             // services to bring up; nil: all
+	wanted   []Container                 // of the selected services
+	have     map[string]*ActualContainer // by name
+	further  map[string][]string         // the ids of the other records of a name
+	lodgers  []*ActualContainer          // who live in another container's network
 	verdicts map[string]verdict
 	touched  map[string]bool // services with a container that is created or replaced
 
@@ -74,9 +76,9 @@ type planner struct {
 	hooked map[string][]int // the steps after which a service's pre_start hooks are done
 
 	// The step that brings each thing about, by name; absent when it needs none.
-	image, network, volume, stopped, created, started, amended map[string]int
-	gone                                                       map[string]int // removals, by container id: records may share a name
-	awaited                                                    map[await]int
+	image, network, volume, created, started, amended map[string]int
+	stopped, gone                                     map[string]int // stops and removals, by container id: records may share a name
+	awaited                                           map[await]int
 }
 
 type await struct {
@@ -88,7 +90,7 @@ func newPlanner(d Desired, a Actual, o Options) *planner {
 	p := &planner{
 		desired: d, actual: a, options: o,
 		selected: selection(d.Containers, o),
-		have:     map[string]*ActualContainer{}, verdicts: map[string]verdict{}, touched: map[string]bool{},
+		have:     map[string]*ActualContainer{}, further: map[string][]string{}, verdicts: map[string]verdict{}, touched: map[string]bool{},
 		image: map[string]int{}, network: map[string]int{}, volume: map[string]int{},
 		stopped: map[string]int{}, gone: map[string]int{}, created: map[string]int{}, started: map[string]int{}, amended: map[string]int{},
 		early: map[string]bool{}, hooked: map[string][]int{}, awaited: map[await]int{}, networkNews: map[string]string{}, volumeNews: map[string]string{},
@@ -177,7 +179,7 @@ func (p *planner) planContainer(c Container) {
 		after = append(after, p.vacated(c.Name))
 		after = append(after, p.resources(c)...)
 	case p.created[c.Name] == 0:
-		after = append(after, p.stopped[c.Name])
+		after = append(after, p.ofName(p.stopped, c.Name))
 		after = append(after, p.resources(c)...) // a down that was cut short has taken its networks
 	}
 	after = append(after, p.portHolders(c)...)
@@ -191,13 +193,13 @@ func (p *planner) planContainer(c Container) {
 // removal may take its time beside the other's start. Where another container
 // lives on in its network, only the removal takes it out of there.
 func (p *planner) vacated(name string) int {
-	lodger := func(a ActualContainer) bool {
-		return a.Spec.NetworkMode == "container:"+p.have[name].ID && a.Alive() && p.stopped[a.Name] == 0
+	lodger := func(a *ActualContainer) bool {
+		return a.Spec.NetworkMode == "container:"+p.have[name].ID && a.Alive() && p.stopped[a.ID] == 0
 	}
-	if stopped := p.stopped[name]; stopped != 0 && !slices.ContainsFunc(p.actual.Containers, lodger) {
+	if stopped := p.ofName(p.stopped, name); stopped != 0 && !slices.ContainsFunc(p.lodgers, lodger) {
 		return stopped
 	}
-	return p.removed(name)
+	return p.ofName(p.gone, name)
 }
 
 func (p *planner) creation(c Container, v verdict) CreateContainer {
@@ -237,7 +239,7 @@ func anonymous(c engine.Container) map[string]string {
 
 // beforeCreate is what must be there before the container's record is written.
 func (p *planner) beforeCreate(c Container) []int {
-	after := append(p.surplus(c.Name), p.removed(c.Name))
+	after := append(p.surplus(c.Name), p.ofName(p.gone, c.Name))
 	after = append(after, p.images(c)...)
 	return append(append(after, p.resources(c)...), p.joinees(c)...)
 }

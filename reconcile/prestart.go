@@ -24,7 +24,7 @@ func (p *planner) hook(c, h Container, after []int) int {
 	if old := p.have[h.Name]; old != nil && p.gone[old.ID] == 0 {
 		p.take(*old, "a former attempt", true)
 	}
-	before := append(append(p.images(h), p.removed(h.Name)), p.resources(h)...)
+	before := append(append(p.images(h), p.ofName(p.gone, h.Name)), p.resources(h)...)
 	do := CreateContainer{Name: h.Name, Service: h.Service, Number: h.Number, Spec: h.Spec, Hash: h.Hash}
 	do.Spec.Labels = labelled(h)
 	made := p.add(do, why, before...)

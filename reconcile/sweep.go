@@ -25,24 +25,13 @@ func (p *planner) sweep() {
 	})
 	for _, a := range gone {
 		if p.have[a.Name].ID != a.ID {
-			p.drop(a)
+			// One that never ran takes the anonymous volumes along that nobody
+			// else refers to.
+			p.take(a, "another record has its place", a.State.Status == engine.Created)
 			continue
 		}
 		p.take(a, why[a.ID], false)
 	}
-}
-
-// drop removes a record whose place another one has. One that never ran takes
-// the anonymous volumes along that nobody else refers to.
-func (p *planner) drop(a ActualContainer) {
-	unused := a.State.Status == engine.Created
-	var after []int
-	if a.Alive() {
-		do := StopContainer{ID: a.ID, Name: a.Name, Service: a.Service(), Timeout: p.options.Timeout, Removal: true}
-		after = []int{p.add(do, "another record has its place")}
-	}
-	do := RemoveContainer{ID: a.ID, Name: a.Name, Service: a.Service(), Volumes: unused}
-	p.gone[a.ID] = p.add(do, "another record has its place", after...)
 }
 
 func (p *planner) needless(a ActualContainer) string {
@@ -102,18 +91,18 @@ func Orphan(d Desired, a ActualContainer) bool {
 func (p *planner) take(a ActualContainer, why string, volumes bool, after ...int) {
 	if a.Alive() {
 		do := StopContainer{ID: a.ID, Name: a.Name, Service: a.Service(), Timeout: p.options.Timeout, Removal: true}
-		p.stopped[a.Name] = p.add(do, why, after...)
-		after = []int{p.stopped[a.Name]}
+		p.stopped[a.ID] = p.add(do, why, after...)
+		after = []int{p.stopped[a.ID]}
 	}
 	do := RemoveContainer{ID: a.ID, Name: a.Name, Service: a.Service(), Volumes: volumes}
 	p.gone[a.ID] = p.add(do, why, after...)
 }
 
-// removed is the step that removes the container which has a name; zero when
-// none has it, or it stays.
-func (p *planner) removed(name string) int {
+// ofName is the step among steps by id that is about the container which has a
+// name; zero when none has it, or nothing happens to it.
+func (p *planner) ofName(steps map[string]int, name string) int {
 	if old := p.have[name]; old != nil {
-		return p.gone[old.ID]
+		return steps[old.ID]
 	}
 	return 0
 }
@@ -121,10 +110,8 @@ func (p *planner) removed(name string) int {
 // surplus are the steps that remove the further records of a name.
 func (p *planner) surplus(name string) []int {
 	var after []int
-	for _, a := range p.actual.Containers {
-		if a.Name == name && a.ID != p.have[name].ID {
-			after = append(after, p.gone[a.ID])
-		}
+	for _, id := range p.further[name] {
+		after = append(after, p.gone[id])
 	}
 	return after
 }
@@ -170,7 +157,7 @@ func (p *planner) stopReplaced() {
 			continue
 		}
 		do := StopContainer{ID: old.ID, Name: old.Name, Service: c.Service, Timeout: p.options.Timeout, Restart: true}
-		p.stopped[c.Name] = p.add(do, v.why, after...)
+		p.stopped[old.ID] = p.add(do, v.why, after...)
 	}
 }
 
@@ -180,7 +167,7 @@ func (p *planner) dependantStops(service string) []int {
 	var after []int
 	for _, c := range p.wanted {
 		if slices.Contains(needs(c), service) {
-			after = append(after, p.stopped[c.Name])
+			after = append(after, p.ofName(p.stopped, c.Name))
 		}
 	}
 	return after

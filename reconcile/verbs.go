@@ -21,7 +21,7 @@ func Stop(desired Desired, actual Actual, options Options) []Step {
 
 func (p *planner) stop(a ActualContainer, why string, again bool, after ...int) {
 	do := StopContainer{ID: a.ID, Name: a.Name, Service: a.Service(), Timeout: p.options.Timeout, Restart: again}
-	p.stopped[a.Name] = p.add(do, why, after...)
+	p.stopped[a.ID] = p.add(do, why, after...)
 }
 
 // among accepts the containers of the named services, one-offs left out.
@@ -77,7 +77,7 @@ func Restart(desired Desired, actual Actual, options Options) []Step {
 	}
 	for _, a := range picked {
 		do := StartContainer{Name: a.Name, Service: a.Service(), Restart: true}
-		after := append(p.ready(g, a), p.stopped[a.Name])
+		after := append(p.ready(g, a), p.stopped[a.ID])
 		p.started[a.Name] = p.add(do, "asked to restart", p.before(p.wantedAs(a), after)...)
 	}
 	return p.steps
