@@ -52,10 +52,13 @@ func TestCopiesStayInsideTheContainer(t *testing.T) {
 		for _, from := range []string{"app:/play/at/file", "app:/play/f"} {
 			out := filepath.Join(h.dir, fmt.Sprintf("out%d-%s", i, filepath.Base(from)))
 			ours("-L", from, out)
-			b, err := os.ReadFile(out)
-			if err != nil {
+			if st, err := os.Lstat(out); err != nil {
 				continue
+			} else if !st.Mode().IsRegular() { // following it here would lead to the canaries
+				t.Fatalf("round %d: %s gave a %s though links were to be followed", i, from, st.Mode().Type())
 			}
+			b, err := os.ReadFile(out)
+			check(t, err)
 			came++
 			if strings.Contains(string(b), "outside") {
 				t.Fatalf("round %d: %s gave a file of the host", i, from)

@@ -29,6 +29,9 @@ type TarOptions struct {
 	// Plain writes a file system as it is: whiteouts and opaque marks are left
 	// out, not turned into .wh. names. For exporting a container's merged root.
 	Plain bool
+	// Followed is the name of an entry whose links have been followed: a link
+	// found there came in since, and is refused with ELOOP. Empty: none.
+	Followed string
 	// Skip leaves a path out, with what is below it; nil: none is.
 	Skip func(name string) bool
 }
@@ -349,6 +352,9 @@ func (p *packer) regular(parent int, base string, h *tar.Header, st *unix.Stat_t
 }
 
 func (p *packer) symlink(parent int, base string, h *tar.Header) error {
+	if h.Name == p.o.Followed {
+		return fmt.Errorf("read %q: %w", h.Name, unix.ELOOP)
+	}
 	buf := make([]byte, maxPath+1)
 	n, err := unix.Readlinkat(parent, base, buf)
 	if err != nil {

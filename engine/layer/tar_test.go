@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -190,4 +191,25 @@ func oldGNUSparse(name string, size int64, spans []span) []byte {
 	}
 	copy(h[148:], fmt.Sprintf("%06o\x00 ", sum))
 	return append(append(h, data...), make([]byte, 1024)...)
+}
+
+// Where links have been followed, one that is there now was put there since: it
+// would lead whoever unpacks it to a place of its own choice.
+func TestALinkInThePlaceOfWhatItLedToIsRefused(t *testing.T) {
+	root := t.TempDir()
+	if err := os.Symlink("/etc/shadow", filepath.Join(root, "f")); err != nil {
+		t.Fatal(err)
+	}
+	dir, err := os.Open(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dir.Close()
+	if err := TarAt(t.Context(), dir, "f", "name", io.Discard, TarOptions{Plain: true}); err != nil {
+		t.Errorf("a link that is wanted: %v", err)
+	}
+	err = TarAt(t.Context(), dir, "f", "name", io.Discard, TarOptions{Plain: true, Followed: "name"})
+	if !errors.Is(err, unix.ELOOP) {
+		t.Errorf("got %v", err)
+	}
 }

@@ -96,6 +96,7 @@ type source struct {
 	name  string // in dir, and in the archive
 	whole bool   // the content of dir
 	isDir bool
+	found bool // links have been followed to it
 }
 
 func (s source) pack(ctx context.Context, name string, w io.Writer) error {
@@ -104,14 +105,19 @@ func (s source) pack(ctx context.Context, name string, w io.Writer) error {
 	if s.whole {
 		base = ""
 	}
-	return layer.TarAt(ctx, s.dir, base, name, w, layer.TarOptions{Plain: true})
+	o := layer.TarOptions{Plain: true}
+	if s.found {
+		o.Followed = name
+	}
+	return layer.TarAt(ctx, s.dir, base, name, w, o)
 }
 
 func (p Spot) source(follow bool) (source, error) {
 	at := p.Path
 	last := path.Base(at)
 	content := last == "." || path.Clean("/"+at) == "/"
-	if content || strings.HasSuffix(at, "/") || follow {
+	follow = follow || content || strings.HasSuffix(at, "/")
+	if follow {
 		var err error
 		if at, err = resolve(p.Root, at); err != nil {
 			return source{}, told(err, p.Path)
@@ -130,7 +136,7 @@ func (p Spot) source(follow bool) (source, error) {
 		return source{}, fmt.Errorf("%s: not a directory", p.Path)
 	}
 	dir, name, err := p.Root.Parent(at)
-	return source{dir: dir, name: name, isDir: isDir}, told(err, p.Path)
+	return source{dir: dir, name: name, isDir: isDir, found: follow}, told(err, p.Path)
 }
 
 // destination tells in which directory the source goes, and under which name.
