@@ -19,6 +19,7 @@ import (
 	"github.com/davit-run/davit/engine/keeper/wire"
 	"github.com/davit-run/davit/engine/store"
 	"github.com/davit-run/davit/logs/journal"
+	"github.com/davit-run/davit/tests/kernel"
 )
 
 // TestEveryLineSurvivesKilledKeepers kills the keeper again and again while
@@ -170,9 +171,13 @@ func TestAKeeperToWhomPipesWereHandedNeverGivesTheProjectUp(t *testing.T) {
 	c := l.create("a", "sleep 1000")
 	pid := l.do(wire.OpStart, c).State.PID
 	before := l.processes()
-	l.must(unix.Kill(before["keeper"], unix.SIGKILL))
-	lock, err := store.Acquire(l.ctx, l.layout.KeeperLock(l.project))
-	l.must(err)
+	var lock *store.Lock
+	kernel.Held(t, before["anchor"], func() { // it must not start the next one before the lock is ours
+		l.must(unix.Kill(before["keeper"], unix.SIGKILL))
+		var err error
+		lock, err = store.Acquire(l.ctx, l.layout.KeeperLock(l.project))
+		l.must(err)
+	})
 	next := 0
 	l.eventually("a keeper waits", func() bool { next = l.processes()["keeper"]; return next != 0 && next != before["keeper"] })
 	l.eventually("its patience is at an end", func() bool { return unix.Kill(next, 0) != nil })

@@ -6,6 +6,9 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // Pids are the processes that were run with these arguments first, whatever
@@ -26,6 +29,19 @@ func Pids(args ...string) (all []int) {
 		}
 	}
 	return all
+}
+
+// Held stops a process, does what must not meet it, and lets it go on.
+func Held(t testing.TB, pid int, do func()) {
+	t.Helper()
+	if pid <= 0 {
+		t.Fatal("there is no process to stop")
+	}
+	if err := unix.Kill(pid, unix.SIGSTOP); err != nil {
+		t.Fatalf("stop process %d: %v", pid, err)
+	}
+	defer func() { _ = unix.Kill(pid, unix.SIGCONT) }()
+	do()
 }
 
 // forked tells a process whose parent has the very same arguments, or that has
