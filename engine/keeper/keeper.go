@@ -252,7 +252,7 @@ func (k *Keeper) takeKept(name string) *os.File {
 }
 
 // clear leaves nothing in the run directory but the anchor's lock, which goes
-// with it. Whoever connected in the last moment sees the connection end, and
+// with it, or with whoever leaves in its place. Whoever connected in the last moment sees the connection end, and
 // starts another keeper.
 func (k *Keeper) clear(l *net.UnixListener, lock *store.Lock) {
 	k.cancel()
@@ -271,8 +271,6 @@ func (k *Keeper) clear(l *net.UnixListener, lock *store.Lock) {
 		start.ReleaseRemove()
 	}
 	lock.ReleaseRemove()
-	_ = os.Remove(run)
-	_ = os.Remove(filepath.Dir(run))
 }
 
 func (k *Keeper) log(format string, args ...any) {

@@ -333,12 +333,40 @@ func (a *anchor) bury(e Exit) (wait time.Duration, leave int) {
 // and so for all of this.
 func (a *anchor) end() {
 	if !a.swept {
-		Leave(a.layout, a.project)
+		leaveGroups(a.layout, a.project)
 	}
-	a.lock.ReleaseRemove()
-	run := a.layout.RunProject(a.project)
-	_ = os.Remove(run) // only when empty
+	clearRun(a.layout, a.project, a.lock)
+}
+
+// Leave does what an anchor does last, in the place of one that has died.
+// Where another one lives, that is left to it.
+func Leave(l store.Layout, project string) {
+	var lock *store.Lock
+	if path := l.AnchorLock(project); exists(path) {
+		// A dead process may hold it for a moment more.
+		ctx, cancel := context.WithTimeout(context.Background(), settling)
+		defer cancel()
+		var err error
+		if lock, err = store.Acquire(ctx, path); err != nil {
+			return
+		}
+	}
+	leaveGroups(l, project)
+	clearRun(l, project, lock)
+}
+
+// clearRun removes the anchor's lock, and the run directory when nobody else
+// has anything in it.
+func clearRun(l store.Layout, project string, lock *store.Lock) {
+	lock.ReleaseRemove()
+	run := l.RunProject(project)
+	_ = os.Remove(run)
 	_ = os.Remove(filepath.Dir(run))
+}
+
+func exists(path string) bool {
+	_, err := os.Lstat(path)
+	return err == nil
 }
 
 // backoff is how long to wait after a keeper that lived for so long, tries

@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/davit-run/davit/engine/store"
+	"github.com/davit-run/davit/tests/kernel"
 )
 
 // TestMain lets the test binary be the anchor, and a keeper that does what the
@@ -27,6 +28,10 @@ func TestMain(m *testing.M) {
 	}
 	if len(os.Args) > 3 && os.Args[1] == "keeper" {
 		os.Exit(testKeeper(os.Args[3]))
+	}
+	if len(os.Args) > 4 && os.Args[1] == "leave" {
+		Leave(store.Layout{Data: os.Args[2], Run: os.Args[3]}, os.Args[4])
+		os.Exit(0)
 	}
 	os.Exit(m.Run())
 }
@@ -165,11 +170,7 @@ func (r *rig) lines(name string) []string {
 
 func (r *rig) eventually(what string, ok func() bool) {
 	r.t.Helper()
-	for end := time.Now().Add(time.Minute); !ok(); time.Sleep(2 * time.Millisecond) {
-		if time.Now().After(end) {
-			r.t.Fatalf("never: %s", what)
-		}
-	}
+	kernel.Eventually(r.t, time.Minute, what, ok)
 }
 
 func TestTheNextKeeperGetsWhatTheDeadOneKept(t *testing.T) {
@@ -229,6 +230,40 @@ func TestAKeeperThatNeverBecomesReadyEndsTheAnchor(t *testing.T) {
 	}
 	if err := r.cmd.Wait(); err == nil {
 		t.Fatal("the anchor was content")
+	}
+}
+
+// A keeper leaves in the place of an anchor that has died: its lock goes and the
+// run directory with it, unless another anchor has come.
+func TestAKeeperLeavesForADeadAnchor(t *testing.T) {
+	dir := t.TempDir()
+	l := store.Layout{Data: filepath.Join(dir, "data"), Run: filepath.Join(dir, "run")}
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	leave := func() {
+		t.Helper()
+		if out, err := exec.Command(self, "leave", l.Data, l.Run, "p").CombinedOutput(); err != nil {
+			t.Fatal(err, string(out))
+		}
+	}
+	another, err := store.TryAcquire(l.AnchorLock("p"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	leave()
+	if !exists(l.AnchorLock("p")) {
+		t.Error("the lock of a living anchor was taken away")
+	}
+	another.Release()
+	leave()
+	if exists(l.RunProject("p")) {
+		t.Error("the run directory of a dead anchor stays")
+	}
+	leave() // after somebody else
+	if exists(l.RunProject("p")) {
+		t.Error("the run directory has come back")
 	}
 }
 

@@ -57,9 +57,9 @@ func (g cgroups) enter(which func(hierarchy) bool, pids ...int) {
 	}
 }
 
-// Leave moves this process, the last of a project, to each root and removes the
+// leaveGroups moves this process, the last of a project, to each root and removes the
 // groups that nothing is left in. A unit is systemd's to remove, and waited for.
-func Leave(l store.Layout, project string) {
+func leaveGroups(l store.Layout, project string) {
 	all := hierarchies()
 	unit := inUnit(all, Unit(l, project))
 	for _, h := range all {
