@@ -2,6 +2,7 @@ package netdns
 
 import (
 	"net/netip"
+	"slices"
 	"time"
 )
 
@@ -89,6 +90,11 @@ type Publication struct {
 	Network       string     `json:"network"`
 	To            netip.Addr `json:"to"`           // the container's address
 	To6           netip.Addr `json:"to6,omitzero"` // its IPv6 address, when it has one
+}
+
+// TCP returns the publications of TCP ports among others.
+func TCP(pubs []Publication) []Publication {
+	return slices.DeleteFunc(slices.Clone(pubs), func(p Publication) bool { return p.Protocol != "tcp" })
 }
 
 // Doors are the TCP ports that are listened on where a container lives.

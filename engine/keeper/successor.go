@@ -50,7 +50,7 @@ type queue struct {
 // suspend has the clients of the container wait from here on for the one that
 // comes after it: the one that takes its place, or itself.
 func (c *container) suspend(req wire.Request) {
-	if len(tcpOnly(c.place.Publications)) == 0 || c.shared() {
+	if len(netdns.TCP(c.place.Publications)) == 0 || c.shared() {
 		return
 	}
 	next := c.succession(req)
@@ -120,7 +120,7 @@ func (c *container) passOn() {
 	if c.successor == "" || c.successor != c.id && c.k.living(c.successor) {
 		return
 	}
-	q := &queue{pubs: tcpOnly(c.place.Publications), until: time.Now().Add(patience), gone: make(chan struct{})}
+	q := &queue{pubs: netdns.TCP(c.place.Publications), until: time.Now().Add(patience), gone: make(chan struct{})}
 	isTCP := func(p netdns.Publication) bool { return p.Protocol == "tcp" }
 	c.place.Publications = slices.DeleteFunc(slices.Clone(c.place.Publications), isTCP)
 	var rest []*os.File
@@ -216,7 +216,7 @@ func (c *container) lead() {
 	if err != nil {
 		c.k.log("container %s: %v", c.name(), err)
 	}
-	go c.greet(c.live, s, d, *c.place.came, tcpOnly(c.place.Publications))
+	go c.greet(c.live, s, d, *c.place.came, netdns.TCP(c.place.Publications))
 }
 
 // greet leads each port as it begins to be listened on during a run; where that
@@ -261,8 +261,4 @@ func (c *container) arrived(run *live, s suspender, ready []netdns.Publication) 
 	if err := s.Lead(c.k.ctx, ready); err != nil {
 		c.k.log("container %s: %v", c.name(), err)
 	}
-}
-
-func tcpOnly(pubs []netdns.Publication) []netdns.Publication {
-	return slices.DeleteFunc(slices.Clone(pubs), func(p netdns.Publication) bool { return p.Protocol != "tcp" })
 }

@@ -24,7 +24,7 @@ import (
 // ports of other protocols stay as they are. It is idempotent; Unpublish ends
 // it, and sends away those who wait.
 func (h *Host) Suspend(ctx context.Context, pubs []netdns.Publication, files []*os.File) error {
-	pubs = slices.DeleteFunc(slices.Clone(pubs), func(p netdns.Publication) bool { return p.Protocol != "tcp" })
+	pubs = netdns.TCP(pubs)
 	for _, p := range pubs {
 		for _, f := range files {
 			if !reserves(f, p) {
