@@ -27,7 +27,6 @@ type containers struct {
 	place   *place
 
 	mu      sync.Mutex
-	told    bool // the place's warning
 	running map[string]*runtime.Process
 }
 
@@ -49,7 +48,7 @@ func (c *containers) Start(ctx context.Context, l keeper.Launch) (keeper.Process
 	if err := c.mountVolumes(l.Container); err != nil {
 		return nil, err
 	}
-	group, warning, err := c.place.wait(ctx)
+	group, err := c.place.wait(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -63,19 +62,8 @@ func (c *containers) Start(ctx context.Context, l keeper.Launch) (keeper.Process
 		return nil, err
 	}
 	c.know(l.Container.ID, p)
-	if c.tellOnce() && warning != "" {
-		p.Warnings = append(p.Warnings, warning)
-	}
+	p.Warnings = append(p.Warnings, c.place.news()...)
 	return &process{p, c}, nil
-}
-
-// tellOnce is true for the first container that is started.
-func (c *containers) tellOnce() bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	first := !c.told
-	c.told = true
-	return first
 }
 
 // hostMounts is the host's mount namespace where a bind hands mounts on to the

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"sync"
 	"time"
 
 	"github.com/davit-run/davit/engine/keeper/anchor"
@@ -20,7 +21,8 @@ const unitPatience = 10 * time.Second
 type place struct {
 	found   chan struct{} // closed when the rest is known
 	group   string        // from the root of the hierarchies; empty: the project's own
-	warning string        // what the user should know, once
+	warning string        // what the user should know
+	told    sync.Once
 }
 
 // findPlace begins to look. anchorPID is the anchor's, as this keeper's socket
@@ -80,12 +82,23 @@ func enterUnit(layout store.Layout, project string, anchorPID int) (group string
 	}
 }
 
-// wait returns the place once it is known, and what to tell the user of it.
-func (p *place) wait(ctx context.Context) (group, warning string, err error) {
+// wait returns the place once it is known.
+func (p *place) wait(ctx context.Context) (group string, err error) {
 	select {
 	case <-p.found:
-		return p.group, p.warning, nil
+		return p.group, nil
 	case <-ctx.Done():
-		return "", "", ctx.Err()
+		return "", ctx.Err()
 	}
+}
+
+// news is what the user should know of the place, which was waited for: told with
+// the first container that has started, and never again.
+func (p *place) news() (warnings []string) {
+	p.told.Do(func() {
+		if p.warning != "" {
+			warnings = []string{p.warning}
+		}
+	})
+	return warnings
 }
