@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"hash/fnv"
+	"math/bits"
 	"net/netip"
 	"os"
 	"slices"
@@ -146,14 +147,9 @@ func routes() []netip.Prefix {
 		if err1 != nil || err2 != nil {
 			continue
 		}
-		var a, m [4]byte
+		var a [4]byte
 		binary.NativeEndian.PutUint32(a[:], uint32(to))
-		binary.NativeEndian.PutUint32(m[:], uint32(mask))
-		bits := 0
-		for ones := binary.BigEndian.Uint32(m[:]); ones != 0; ones <<= 1 {
-			bits++
-		}
-		out = append(out, netip.PrefixFrom(netip.AddrFrom4(a), bits))
+		out = append(out, netip.PrefixFrom(netip.AddrFrom4(a), bits.OnesCount32(uint32(mask))))
 	}
 	six, _ := os.ReadFile("/proc/net/ipv6_route") // destination, prefix length, …
 	for line := range strings.Lines(string(six)) {
@@ -162,9 +158,9 @@ func routes() []netip.Prefix {
 			continue
 		}
 		b, err1 := hex.DecodeString(f[0])
-		bits, err2 := strconv.ParseUint(f[1], 16, 8)
+		length, err2 := strconv.ParseUint(f[1], 16, 8)
 		if a, ok := netip.AddrFromSlice(b); ok && err1 == nil && err2 == nil {
-			out = append(out, netip.PrefixFrom(a, int(bits)))
+			out = append(out, netip.PrefixFrom(a, int(length)))
 		}
 	}
 	return out
