@@ -207,11 +207,7 @@ func (l *lab) processes() map[string]int {
 
 func (l *lab) eventually(what string, ok func() bool) {
 	l.t.Helper()
-	for deadline := time.Now().Add(time.Minute); !ok(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			l.t.Fatalf("never: %s", what)
-		}
-	}
+	kernel.Eventually(l.t, time.Minute, what, ok)
 }
 
 func (l *lab) state(c *engine.Container) *engine.State {

@@ -23,6 +23,7 @@ import (
 	"github.com/davit-run/davit/engine"
 	"github.com/davit-run/davit/engine/runtime/filter"
 	"github.com/davit-run/davit/engine/store"
+	"github.com/davit-run/davit/tests/kernel"
 )
 
 // As in davit-runtime: without this the main thread can end up in a dead
@@ -289,11 +290,5 @@ func (r *rig) ends(p *Process) {
 // eventually polls for a condition, with a deadline.
 func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
-	deadline := time.Now().Add(time.Minute)
-	for !ok() {
-		if time.Now().After(deadline) {
-			t.Fatal("never happened: ", what)
-		}
-		time.Sleep(2 * time.Millisecond)
-	}
+	kernel.Eventually(t, time.Minute, what, ok)
 }

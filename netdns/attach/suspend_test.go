@@ -55,6 +55,15 @@ func (w *world) queued(want int, p netdns.Publication) {
 	})
 }
 
+// vacate gives published ports up.
+func (w *world) vacate(pubs []netdns.Publication, files []*os.File) {
+	w.t.Helper()
+	must(w.t, w.h.Unpublish(ctx, pubs))
+	for _, f := range files {
+		f.Close()
+	}
+}
+
 // Whoever connects while a container is replaced waits, wherever they come from,
 // and is served by the next one; whoever comes later meets it directly.
 func TestClientsOfSuspendedPortsWait(t *testing.T) {
@@ -102,10 +111,7 @@ func TestClientsOfSuspendedPortsWait(t *testing.T) {
 	if err := w.h.do(func() error { _, err := bindAll(p, 8080); return err }); err == nil {
 		t.Error("the port is free while it is published")
 	}
-	must(t, w.h.Unpublish(ctx, pubs))
-	for _, f := range files {
-		f.Close()
-	}
+	w.vacate(pubs, files)
 }
 
 // A replacement that comes to nothing, or does not publish the port any more,
@@ -140,10 +146,7 @@ func TestClientsOfPortsThatGoAreSentAway(t *testing.T) {
 			if got := <-said; got == "" {
 				t.Error("one who waited was told nothing went wrong")
 			}
-			must(t, w.h.Unpublish(ctx, pubs))
-			for _, f := range files {
-				f.Close()
-			}
+			w.vacate(pubs, files)
 			expect(t, "afterwards", ask(w.host, "tcp", "127.0.0.1:8080"), "closed")
 			must(t, w.h.do(func() error { // for anybody
 				l, err := net.Listen("tcp", ":8080")
@@ -176,10 +179,7 @@ func TestResumedPortsServeThoseWhoWaited(t *testing.T) {
 	})
 	must(t, w.h.Resume(ctx, pubs, files))
 	expect(t, "one who waited", <-said, "web "+gateway(eps[0]))
-	must(t, w.h.Unpublish(ctx, pubs))
-	for _, f := range files {
-		f.Close()
-	}
+	w.vacate(pubs, files)
 }
 
 // Who listens in a namespace is seen, and who has come and was not accepted.

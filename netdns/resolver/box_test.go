@@ -86,11 +86,7 @@ func (b *box) put(ep netdns.Endpoint) {
 
 func (b *box) until(what string, ok func() bool) {
 	b.t.Helper()
-	for end := time.Now().Add(patience); !ok(); time.Sleep(time.Millisecond) {
-		if time.Now().After(end) {
-			b.t.Fatalf("%s: not within %s", what, patience)
-		}
-	}
+	kernel.Eventually(b.t, patience, what, ok)
 }
 
 func (b *box) dial(network string) *dns.Conn {
