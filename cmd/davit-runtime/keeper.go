@@ -4,13 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/netip"
 	"os"
 	"os/signal"
 	"path/filepath"
 	"runtime/debug"
 	"strconv"
-	"strings"
 	"sync"
 	"time"
 
@@ -21,7 +19,6 @@ import (
 	"github.com/davit-run/davit/engine/store"
 	"github.com/davit-run/davit/engine/volume"
 	"github.com/davit-run/davit/netdns/attach"
-	"github.com/davit-run/davit/netdns/resolver"
 )
 
 const (
@@ -55,12 +52,13 @@ func keep(layout store.Layout, project string) int {
 	fds := &mirror{Conn: conn, files: make(map[string]*os.File)}
 	fds.remember(kept)
 	vols, where := volume.Open(layout), findPlace(layout, project, conn.Anchor())
+	known := &names{rec: layout.Records()}
 	err = keeper.Run(context.Background(), keeper.Options{
 		Layout: layout, Project: project, Build: version,
 		Keep: fds, Kept: kept, Lost: conn.Lost(), Halt: halt(),
 		Runtime:  &containers{layout: layout, project: project, volumes: vols, place: where},
-		Network:  func() (keeper.Network, error) { return openNetwork(layout) },
-		Resolver: &names{rec: layout.Records()},
+		Network:  func() (keeper.Network, error) { return openNetwork(layout, known) },
+		Resolver: known,
 		Volumes:  &anonymous{layout, vols},
 		Log:      say,
 	})
@@ -119,7 +117,7 @@ func leaveFor(conn *anchor.Conn, layout store.Layout, project string) {
 	}
 }
 
-func openNetwork(layout store.Layout) (keeper.Network, error) {
+func openNetwork(layout store.Layout, known *names) (keeper.Network, error) {
 	if err := (stepNetwork{layout}).clean(); err != nil {
 		say("clean up after killed builds: %v", err)
 	}
@@ -127,7 +125,7 @@ func openNetwork(layout store.Layout) (keeper.Network, error) {
 	if err != nil {
 		return nil, err
 	}
-	return h, nil
+	return &network{h, known}, nil
 }
 
 // boundLog begins keeper.log anew when it has grown too large.
@@ -234,64 +232,4 @@ func (m *mirror) become(layout store.Layout, project string) {
 		args = append(args, strconv.Itoa(int(f.Fd()))+"="+name)
 	}
 	say("become the anchor: %v", anchor.Become(int(exe.Fd()), args))
-}
-
-// names answers containers' questions from the records of their networks.
-type names struct {
-	rec *store.Records
-	mu  sync.Mutex
-	dir *resolver.Directory
-}
-
-// Open makes the sockets in a namespace.
-func (n *names) Open(ns *os.File) (udp, tcp *os.File, err error) {
-	s, err := resolver.Open(ns)
-	if err != nil {
-		return nil, nil, err
-	}
-	return s.UDP, s.TCP, nil
-}
-
-// Serve answers on the sockets.
-func (n *names) Serve(ctx context.Context, udp, tcp *os.File, who keeper.Asker) error {
-	n.mu.Lock()
-	var err error
-	if n.dir == nil {
-		n.dir, err = resolver.OpenDirectory(n.rec)
-	}
-	n.mu.Unlock()
-	if err != nil {
-		return err
-	}
-	c := resolver.Config{Container: who.Container.ID, Project: who.Container.Project, Directory: n.dir, NS: who.NetNS, Internal: who.Internal}
-	for _, ep := range who.Endpoints {
-		c.Networks = append(c.Networks, ep.Network)
-		c.LinkAliases = append(c.LinkAliases, ep.LinkAliases...)
-	}
-	for _, s := range who.Container.Spec.DNS {
-		a, err := netip.ParseAddr(s)
-		if err != nil {
-			return fmt.Errorf("dns server %q: %w", s, err)
-		}
-		c.Servers = append(c.Servers, netip.AddrPortFrom(a, 53))
-	}
-	options(&c, who.Container.Spec.DNSOptions)
-	return resolver.Serve(ctx, &resolver.Sockets{UDP: udp, TCP: tcp}, c)
-}
-
-// options are those of resolv.conf(5) that say how servers are asked.
-func options(c *resolver.Config, words []string) {
-	for _, o := range words {
-		name, value, _ := strings.Cut(o, ":")
-		n, err := strconv.Atoi(value)
-		switch {
-		case name == "rotate":
-			c.Rotate = true
-		case err != nil || n < 1:
-		case name == "timeout":
-			c.Timeout = time.Duration(min(n, 30)) * time.Second // RES_MAXRETRANS
-		case name == "attempts":
-			c.Attempts = min(n, 5) // RES_MAXRETRY
-		}
-	}
 }

@@ -98,6 +98,18 @@ func (d *Directory) Follow(network string) error {
 	return d.load(network)
 }
 
+// Look reads one container's endpoint anew, on a network that is followed: for
+// who has just written or removed it, and does not want to wait until the watch
+// tells of that.
+func (d *Directory) Look(network, container string) {
+	d.mu.RLock()
+	followed := d.zones[network] != nil
+	d.mu.RUnlock()
+	if followed {
+		d.take(network, container)
+	}
+}
+
 // catchUp takes endpoints into account that were written or removed before the
 // watch has told of them: who follows must find those that are there already.
 // All of them would be read as often as containers start.
