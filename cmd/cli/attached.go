@@ -47,6 +47,7 @@ type news struct {
 	id      string
 	state   *engine.State
 	started *engine.Event
+	taken   chan<- struct{} // closed when it was acted on; nil: nobody waits for that
 }
 
 // upAttached applies the plan with the containers' output on the terminal, and
@@ -97,15 +98,18 @@ func (a *attachment) run(ctx context.Context, steps []reconcile.Step) error {
 	for !a.applied || len(a.waiting) > 0 || a.stops == 1 {
 		select {
 		case n := <-a.news:
+			if n.applied && ctx.Err() != nil { // the plan heard of it first
+				a.interrupt(inner, ctx.Err())
+			}
 			a.take(inner, n)
+			if n.taken != nil {
+				close(n.taken)
+			}
 		case key := <-typed:
 			a.typed(inner, key)
 		case <-done:
 			done = nil
-			a.dismiss()
-			a.say("Gracefully Stopping... press Ctrl+C again to force")
-			a.failure = ctx.Err()
-			a.stop(inner)
+			a.interrupt(inner, ctx.Err())
 		}
 		if a.stopping && a.applied && a.stops == 0 {
 			a.stops = 1
@@ -124,6 +128,17 @@ func (a *attachment) run(ctx context.Context, steps []reconcile.Step) error {
 		return exit{code: a.status}
 	}
 	return nil
+}
+
+// interrupt has everything stopped because a person asked for the end.
+func (a *attachment) interrupt(ctx context.Context, cause error) {
+	if a.failure != nil {
+		return
+	}
+	a.dismiss()
+	a.say("Gracefully Stopping... press Ctrl+C again to force")
+	a.failure = cause
+	a.stop(ctx)
 }
 
 // watch sends news of containers that others start.

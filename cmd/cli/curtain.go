@@ -161,11 +161,23 @@ func (a *attachment) carryOut(ctx context.Context, steps []reconcile.Step) {
 	}
 	err = a.session.run(ctx, steps, func(e apply.Event) {
 		front.report(e)
-		a.news <- news{event: &e}
+		a.pass(e)
 	})
 	front.end()
 	a.release()
 	a.news <- news{applied: true, err: err}
+}
+
+// pass hands an event of the plan on. A container is started only when its
+// output is being followed: what it says at once would be passed over.
+func (a *attachment) pass(e apply.Event) {
+	if e.Word != "Starting" {
+		a.news <- news{event: &e}
+		return
+	}
+	taken := make(chan struct{})
+	a.news <- news{event: &e, taken: taken}
+	<-taken
 }
 
 // names are those of the containers whose output is shown.
