@@ -1,6 +1,7 @@
 package keeper
 
 import (
+	"bytes"
 	"os"
 	"strconv"
 	"time"
@@ -51,24 +52,48 @@ func untilEnded(pidfd *os.File) bool {
 	}) == nil
 }
 
-// dying bounds how long a process that can no longer be joined may take to be
-// seen as ended: it has given up its file system before (do_exit of Linux).
-const dying = 200 * time.Millisecond
+// dying bounds how long a process that is on its way out may take to be seen as
+// ended, on a host that has no time for it.
+const dying = 10 * time.Second
 
-// over tells whether the process of this run has ended, or is just about to,
-// whoever knows of it by now.
+// over tells whether the process of this run has ended, or is on its way out,
+// whoever knows of it by now: one that can no longer be joined has given up its
+// namespaces before it is seen as ended (do_exit of Linux).
 func (l *live) over() bool {
 	rc, err := l.pidfd.SyscallConn()
 	if err != nil {
 		return true
 	}
-	ended := false
-	err = rc.Control(func(fd uintptr) {
-		p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
-		n, err := unix.Poll(p, int(dying.Milliseconds()))
-		ended = err == nil && n > 0
-	})
-	return ended || err != nil // closed: long over
+	for end := time.Now().Add(dying); ; time.Sleep(time.Millisecond) {
+		ended := false
+		err = rc.Control(func(fd uintptr) {
+			p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+			n, err := unix.Poll(p, 0)
+			ended = err == nil && n > 0
+		})
+		if ended || err != nil { // closed: long over
+			return true
+		}
+		if l.proc == nil || !leaving(l.proc.PID()) || time.Now().After(end) {
+			return false
+		}
+	}
+}
+
+// leaving tells whether a process has begun to exit: PF_EXITING of the flags in
+// proc_pid_stat(5), which it gets before it gives anything up.
+func leaving(pid int) bool {
+	const exiting = 0x4
+	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	if err != nil {
+		return true
+	}
+	f := bytes.Fields(b[bytes.LastIndexByte(b, ')')+1:])
+	if len(f) < 7 {
+		return true
+	}
+	flags, err := strconv.ParseUint(string(f[6]), 10, 64)
+	return err == nil && flags&exiting != 0
 }
 
 // unknownExit is the exit code of a process whose end nobody saw, as Docker
