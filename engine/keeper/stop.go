@@ -156,15 +156,30 @@ func (c *container) terminate(sig unix.Signal, grace time.Duration) {
 		c.killAll()
 		return
 	}
-	c.ignores = ignored(c.state.PID, sig)
+	c.arm(grace)
+	c.tell(c.live, c.state.PID, sig)
+}
+
+// tell sends the stop signal to a run that has not ended and is not about to, and
+// once more when its process can hear it: one that is stopped as soon as it was
+// started has not had the time for a handler, and the kernel throws the first one
+// away. One that is still the runtime's own gets none before it is the program.
+func (c *container) tell(run *live, pid int, sig unix.Signal) {
+	if c.live != run || c.killed {
+		return
+	}
+	if c.ignores = early(pid); c.ignores {
+		go c.tellOnce(run, pid, sig, func() bool { return !early(pid) })
+		return
+	}
+	c.ignores = ignored(pid, sig)
 	if err := c.signal(sig); err != nil {
 		c.k.log("container %s: stop signal: %v", c.name(), err)
 		c.killAll()
 		return
 	}
-	c.arm(grace)
 	if c.ignores {
-		go c.insist(c.live, c.state.PID, sig)
+		go c.tellOnce(run, pid, sig, func() bool { return !ignored(pid, sig) })
 	}
 }
 
@@ -172,26 +187,27 @@ func (c *container) terminate(sig unix.Signal, grace time.Duration) {
 // by now.
 const hearing = 20 * time.Millisecond
 
-// insist sends a stop signal once more when the process gets a handler for it:
-// one that is stopped as soon as it was started has not had the time, and the
-// kernel threw the first one away.
-func (c *container) insist(run *live, pid int, sig unix.Signal) {
-	for ignored(pid, sig) {
+// tellOnce is tell once that is so.
+func (c *container) tellOnce(run *live, pid int, sig unix.Signal, so func() bool) {
+	for !so() {
 		select {
 		case <-c.k.ctx.Done():
 			return
 		case <-time.After(hearing):
 		}
 	}
-	c.bring(func() {
-		if c.live != run || c.killed { // it has ended, or is about to
-			return
-		}
-		c.ignores = false
-		if err := c.signal(sig); err != nil {
-			c.k.log("container %s: stop signal: %v", c.name(), err)
-		}
-	})
+	c.bring(func() { c.tell(run, pid, sig) })
+}
+
+// initName is what a process is called (/proc/PID/comm) until it executes the
+// container's program: libcontainer's nsexec.c names it so.
+const initName = "runc:[2:INIT]\n"
+
+// early tells a process that has not become the container's program yet. It has
+// Go's handlers, which would take a stop signal for the runtime's own end.
+func early(pid int) bool {
+	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/comm")
+	return err == nil && string(b) == initName
 }
 
 // ignored tells whether a container's first process lets a signal pass unseen:

@@ -266,6 +266,9 @@ func TestAContainerThatWasNeverLetGoIsNotAdopted(t *testing.T) {
 	}
 	st.gate.leave() // as the death of a keeper does
 	pid, _ := b.Process.Pid()
+	if name, err := os.ReadFile("/proc/" + itoa(uint32(pid)) + "/comm"); string(name) != "runc:[2:INIT]\n" { // a keeper tells it by that
+		t.Errorf("it is called %q: %v", name, err)
+	}
 	if _, err := Adopt(r.layout, project, c.ID); !errors.Is(err, ErrNotRunning) {
 		t.Errorf("adopted: %v", err)
 	}
