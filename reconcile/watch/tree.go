@@ -56,6 +56,7 @@ type tree struct {
 	// enter is called with every directory before it is read, so that what
 	// changes in it from then on is heard of; it says whether that is news.
 	enter func(dir string, ino uint64) (fresh bool)
+	view  *view // of the look under way; nil: every tree looks for itself
 }
 
 func newTree(r Rule, enter func(string, uint64) bool) (*tree, error) {
@@ -158,7 +159,7 @@ func (t *tree) replaced(rel string, seen map[string]bool) []Change {
 		if seen[p] || rel != "." && !strings.HasPrefix(p, rel+"/") {
 			continue
 		}
-		if _, there := stampOf(filepath.Join(t.root, p)); !there {
+		if _, there := t.view.stampOf(filepath.Join(t.root, p)); !there {
 			out = append(out, Change{Path: p, Gone: true, Dir: s.dir()})
 			delete(t.known, p)
 		}
@@ -193,7 +194,7 @@ func (t *tree) gone(rel string, self bool) []Change {
 // walk calls each with what is at rel and, as long as it says so, below it.
 // Sockets, pipes and devices are left out.
 func (t *tree) walk(rel string, each func(rel string, s stamp, skipped bool) (deeper bool)) {
-	s, ok := stampOf(filepath.Join(t.root, rel))
+	s, ok := t.view.stampOf(filepath.Join(t.root, rel))
 	if !ok {
 		return
 	}
@@ -204,7 +205,7 @@ func (t *tree) walk(rel string, each func(rel string, s stamp, skipped bool) (de
 	if !each(rel, s, skipped) || !s.dir() {
 		return
 	}
-	entries, err := readNames(filepath.Join(t.root, rel))
+	entries, err := t.view.readNames(filepath.Join(t.root, rel))
 	if err != nil {
 		return // it went meanwhile, and its going will be heard of
 	}

@@ -175,7 +175,12 @@ func (w *Watcher) changes() (map[int][]Change, time.Time) {
 		}
 	}
 	found, total := map[int][]Change{}, 0
+	var same *view
+	if len(w.trees) > 1 {
+		same = newView()
+	}
 	for i, t := range w.trees {
+		t.view = same
 		rels := t.below(paths)
 		w.above(t)
 		switch {
@@ -185,6 +190,7 @@ func (w *Watcher) changes() (map[int][]Change, time.Time) {
 			found[i] = t.look(rels)
 		}
 		total += len(found[i])
+		t.view = nil
 	}
 	w.n.stormy(total)
 	return found, first
