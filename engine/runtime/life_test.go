@@ -17,6 +17,7 @@ import (
 
 	"github.com/davit-run/davit/engine"
 	"github.com/davit-run/davit/engine/bundle"
+	"github.com/davit-run/davit/tests/kernel"
 )
 
 // libcontainer's mount source thread must not be the main thread: the starter
@@ -230,7 +231,7 @@ func strayIn(t *testing.T, cgroup string) *exec.Cmd {
 		roots = []string{"/sys/fs/cgroup/devices", "/sys/fs/cgroup/freezer"}
 	}
 	for _, root := range roots {
-		if err := os.MkdirAll(root+cgroup, 0o755); err != nil {
+		if err := kernel.Group(root + cgroup); err != nil {
 			t.Fatal(err)
 		}
 		if err := os.WriteFile(root+cgroup+"/cgroup.procs", []byte(itoa(uint32(cmd.Process.Pid))), 0); err != nil {

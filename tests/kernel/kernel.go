@@ -2,6 +2,7 @@ package kernel
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -39,12 +40,13 @@ func Often(some, all int) int {
 func Tenth(n int) int { return Often(max(1, n/10), n) }
 
 // Promptly is how long something may take: most with DAVIT_LONG=1, which is for
-// machines that do nothing else, and ten times as long where others may work.
+// machines that do nothing else, and a minute, or ten times as long, where others
+// may work.
 func Promptly(most time.Duration) time.Duration {
 	if os.Getenv("DAVIT_LONG") != "" {
 		return most
 	}
-	return 10 * most
+	return max(10*most, time.Minute)
 }
 
 // Isolate moves the calling goroutine, and every process it starts, into a
@@ -113,23 +115,32 @@ func Scrub(root string) error {
 	return os.RemoveAll(root)
 }
 
-// End kills whatever works below a root, for up to a second.
+// End kills whatever works below a root, and returns when it is gone; a minute
+// later it is an error that it is not.
 func End(root string) error {
 	place := residue.Place{Root: root}
-	for range 50 {
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
 		pids, err := place.PIDs()
-		if err != nil {
+		if err != nil || len(pids) == 0 {
 			return err
 		}
-		if len(pids) == 0 {
-			break
+		if time.Now().After(deadline) {
+			return fmt.Errorf("end what works below %s: processes %v do not die", root, pids)
 		}
 		for _, pid := range pids {
 			_ = unix.Kill(pid, unix.SIGKILL)
 		}
-		time.Sleep(20 * time.Millisecond)
 	}
-	return nil
+}
+
+// Group makes a cgroup of the host's, with those above it that are missing.
+// Whoever ends davit's last container beside us removes the empty ones above.
+func Group(dir string) error {
+	for {
+		if err := os.MkdirAll(dir, 0o755); !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+	}
 }
 
 func unmountBelow(root string) {

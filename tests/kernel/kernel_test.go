@@ -1,10 +1,13 @@
 package kernel_test
 
 import (
+	"errors"
 	"net"
 	"os"
+	"os/exec"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/davit-run/davit/tests/kernel"
 )
@@ -44,4 +47,39 @@ func TestUnifiedCgroupsAreWhatTheTestAndItsProcessesSee(t *testing.T) {
 	if !strings.Contains(string(table), " /sys/fs/cgroup rw") || !strings.Contains(string(table), "- cgroup2 cgroup2") {
 		t.Errorf("no cgroup2 at /sys/fs/cgroup in\n%s", table)
 	}
+}
+
+// A process is held when none of its threads goes on, and goes on afterwards.
+func TestHeldProcessesDoNothing(t *testing.T) {
+	cmd := exec.Command("sh", "-c", "while :; do echo; done")
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
+	read := func() bool { n, err := out.Read(make([]byte, 1<<20)); return n > 0 && err == nil }
+	if !read() {
+		t.Fatal("it writes nothing")
+	}
+	pipe := out.(*os.File)
+	kernel.Held(t, cmd.Process.Pid, func() {
+		for err == nil { // what it wrote before
+			if err = pipe.SetReadDeadline(time.Now().Add(50 * time.Millisecond)); err == nil {
+				_, err = pipe.Read(make([]byte, 1<<20))
+			}
+		}
+		if !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Fatal(err)
+		}
+		if kernel.Asleep(cmd.Process.Pid) {
+			t.Error("a process that is held counts as one that waits for something")
+		}
+	})
+	if err := pipe.SetReadDeadline(time.Time{}); err != nil || !read() {
+		t.Errorf("it does not go on: %v", err)
+	}
+	kernel.Eventually(t, time.Minute, "it waits for a reader", func() bool { return kernel.Asleep(cmd.Process.Pid) })
 }

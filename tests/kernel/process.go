@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -41,7 +42,30 @@ func Held(t testing.TB, pid int, do func()) {
 		t.Fatalf("stop process %d: %v", pid, err)
 	}
 	defer func() { _ = unix.Kill(pid, unix.SIGCONT) }()
+	// The signal is a request: each thread goes on until it has seen it.
+	Eventually(t, time.Minute, fmt.Sprintf("process %d has stopped", pid), func() bool { return are(pid, "Tt") })
 	do()
+}
+
+// Asleep tells whether all threads of a process wait for something: it has done
+// whatever it was woken for. One that is only not given a CPU does not sleep.
+func Asleep(pid int) bool { return are(pid, "S") }
+
+// are tells whether the state of each thread of a process (proc_pid_stat(5)) is
+// among some.
+func are(pid int, states string) bool {
+	files, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
+	for _, file := range files {
+		stat, err := os.ReadFile(file)
+		if err != nil {
+			return false
+		}
+		f := bytes.Fields(stat[bytes.LastIndexByte(stat, ')')+1:])
+		if !strings.Contains(states, string(f[0])) {
+			return false
+		}
+	}
+	return len(files) > 0
 }
 
 // forked tells a process whose parent has the very same arguments, or that has

@@ -88,20 +88,20 @@ func missing(a, b []string) []string {
 
 // Settle is how long Wait gives the kernel and the last davit process to
 // finish what they do off the critical path, such as lazy unmounts.
-const Settle = 30 * time.Second
+const Settle = time.Minute
 
 // Wait returns the difference to before as soon as there is none, or the last
-// one seen when Settle has passed.
-func (p Place) Wait(before Snapshot) ([]string, error) {
+// one seen when Settle has passed. What goes while it is being looked at makes
+// that look fail, and so it looks again.
+func (p Place) Wait(before Snapshot) (diff []string, err error) {
 	deadline := time.Now().Add(Settle)
 	for wait := 2 * time.Millisecond; ; wait = min(2*wait, 100*time.Millisecond) {
 		now, err := p.Take()
-		if err != nil {
-			return nil, err
+		if err == nil {
+			diff = now.Since(before)
 		}
-		diff := now.Since(before)
-		if len(diff) == 0 || time.Now().After(deadline) {
-			return diff, nil
+		if err == nil && len(diff) == 0 || time.Now().After(deadline) {
+			return diff, err
 		}
 		time.Sleep(wait)
 	}
