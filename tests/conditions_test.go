@@ -20,7 +20,7 @@ services:
     image: busybox
     command: sleep 600
     stop_signal: SIGKILL
-    healthcheck: {test: test -e /ready, interval: 100ms, retries: 1000}
+    healthcheck: {test: test -e /ready, interval: 100ms, retries: 1000000}
   once:
     image: busybox
     command: sh -c 'sleep 1; exit 0'

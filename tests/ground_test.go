@@ -41,26 +41,28 @@ func TestFiftyServicesComeUpInLittleMemoryAndLeaveNothing(t *testing.T) {
 	if len(ours["anchor"]) != 1 || len(ours["keeper"]) != 1 {
 		t.Fatalf("anchor and keeper are %v: want one of each", ours)
 	}
-	var total int64
-	for who, pids := range ours {
-		size, err := kernel.PSS(pids[0])
-		check(t, err)
-		t.Logf("%s: %.1f MiB", who, float64(size)/(1<<20))
-		total += size
-	}
-	if total > maxMemory {
-		t.Errorf("anchor and keeper take %.1f MiB, want at most %d", float64(total)/(1<<20), maxMemory>>20)
-	}
+	kernel.Eventually(t, patience, fmt.Sprintf("anchor and keeper take %d MiB at most when they have nothing to do", maxMemory>>20), func() bool {
+		var total int64
+		for who, pids := range ours {
+			size, err := kernel.PSS(pids[0])
+			check(t, err)
+			t.Logf("%s: %.1f MiB", who, float64(size)/(1<<20))
+			total += size
+		}
+		return total <= maxMemory
+	})
 	h.davit("down")
 }
 
-// killed is a project that prints 20,000 numbered lines a second, serves a
-// published port, and asks for a name again and again.
+// killed is a project that prints 20,000 numbered lines a second until there is
+// a file, and how many they were, serves a published port, and asks for a name
+// again and again.
 const killed = `
 services:
   printer:
     image: busybox
-    command: ["awk", "BEGIN { for (i = 0; i < LINES; i++) { printf \"%09d ------------------------------------------------------------------------------------------\\n\", i; if (i % 2000 == 1999) { fflush(); system(\"usleep 98000\") } } }"]
+    command: ["awk", "BEGIN { do { printf \"%09d ------------------------------------------------------------------------------------------\\n\", i++; if (i % 2000 == 0) fflush() } while (i % 2000 != 0 || system(\"usleep 98000; [ -e /told/stop ]\") != 0); print i, \"lines\" }"]
+    volumes: ["./told:/told:ro"]
   web:
     image: busybox
     command: sh -c 'echo served >/index.html; exec httpd -f -p 80 -h /'
@@ -68,16 +70,16 @@ services:
     ports: ["18090:80"]
   asker:
     image: busybox
-    command: sh -c 'while sleep 0.05; do nslookup web >/dev/null 2>&1 && echo found || echo LOST; done'
+    command: sh -c 'while sleep 0.05; do nslookup -timeout=60 -retry=60 web >/dev/null 2>&1 && echo found || echo LOST; done'
     stop_signal: SIGKILL
 `
 
 func TestKeeperKilledUnderLoad(t *testing.T) {
 	kills := kernel.Tenth(200)
-	lines := kills * 20000 / 2
-	h := newHost(t, "killed", strings.Replace(killed, "LINES", strconv.Itoa(lines), 1))
+	h := newHost(t, "killed", killed)
+	check(t, os.Mkdir(filepath.Join(h.dir, "told"), 0o755))
 	h.davit("up", "-d")
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 	defer cancel()
 	names := []string{"printer-1", "web-1", "asker-1"}
 	before := map[string]identity{}
@@ -100,11 +102,12 @@ func TestKeeperKilledUnderLoad(t *testing.T) {
 			t.Errorf("%s was %+v and is %+v", n, before[n], now)
 		}
 	}
+	check(t, os.WriteFile(filepath.Join(h.dir, "told/stop"), nil, 0o644))
 	kernel.Eventually(t, time.Minute, "the printer has ended", func() bool {
 		_, s, err := container(h.root, h.project, "printer-1")
 		return err == nil && s.Status == engine.Exited
 	})
-	h.checkLines(t, lines)
+	h.checkLines(t)
 	if asked := h.davit("logs", "--no-log-prefix", "asker"); strings.Contains(asked, "LOST") || !strings.Contains(asked, "found") {
 		t.Errorf("the name was lost %d times and found %d times", strings.Count(asked, "LOST"), strings.Count(asked, "found"))
 	}
@@ -169,8 +172,9 @@ func (h *host) keepAsking(ctx context.Context) func() []error {
 	}
 }
 
-// checkLines reads the printer's log back: every number once, in order, whole.
-func (h *host) checkLines(t *testing.T, want int) {
+// checkLines reads the printer's log back: every number once, in order, whole,
+// and as many as it says.
+func (h *host) checkLines(t *testing.T) {
 	t.Helper()
 	cmd := exec.Command(filepath.Join(h.bin, "davit"), "-p", h.project, "logs", "--no-log-prefix", "printer")
 	cmd.Dir = h.dir
@@ -178,9 +182,14 @@ func (h *host) checkLines(t *testing.T, want int) {
 	out, err := cmd.StdoutPipe()
 	check(t, err)
 	check(t, cmd.Start())
-	next, wrong := 0, 0
+	next, want, wrong := 0, -1, 0
 	for lines := bufio.NewScanner(out); lines.Scan(); next++ {
-		if text := lines.Text(); text != fmt.Sprintf("%09d %s", next, strings.Repeat("-", 90)) && wrong < 5 {
+		text := lines.Text()
+		if n, total := strings.CutSuffix(text, " lines"); total && want < 0 {
+			want, err = strconv.Atoi(n)
+			check(t, err)
+			next--
+		} else if text != fmt.Sprintf("%09d %s", next, strings.Repeat("-", 90)) && wrong < 5 {
 			t.Errorf("line %d is %q", next, text)
 			wrong++
 			if n, err := strconv.Atoi(strings.Fields(text + " x")[0]); err == nil {
@@ -189,7 +198,8 @@ func (h *host) checkLines(t *testing.T, want int) {
 		}
 	}
 	check(t, cmd.Wait())
-	if next != want {
+	t.Logf("%d lines", next)
+	if next != want || next == 0 {
 		t.Errorf("%d lines, want %d", next, want)
 	}
 }

@@ -3,7 +3,6 @@ package tests
 import (
 	"bufio"
 	"context"
-	"fmt"
 	"net"
 	"os"
 	"path/filepath"
@@ -104,18 +103,9 @@ func (h *host) keeper(ctx context.Context) int {
 
 // ours returns the anchor and the keeper, by the word they were started with.
 func (h *host) ours() map[string][]int {
-	h.t.Helper()
-	pids, err := residue.Place{Root: h.root}.PIDs()
-	check(h.t, err)
 	found := map[string][]int{}
-	for _, pid := range pids {
-		args, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
-		if err != nil {
-			continue
-		}
-		if f := strings.Split(string(args), "\x00"); len(f) > 2 && strings.HasSuffix(f[0], "davit-runtime") {
-			found[f[1]] = append(found[f[1]], pid)
-		}
+	for _, word := range []string{"anchor", "keeper"} {
+		found[word] = kernel.Pids(word, h.layout().Data, h.layout().Run, h.project)
 	}
 	return found
 }

@@ -70,10 +70,13 @@ func TestManyProjectsAtOnce(t *testing.T) {
 // reap are gone within the grace period and two seconds, and told as killed.
 func TestStubbornProcessesEnd(t *testing.T) {
 	n := kernel.Tenth(200)
-	const script = `trap "" TERM; (sleep 3600 & sleep 3600 &); sh -c "trap \"\" TERM; while :; do sleep 1; done" & while :; do sh -c "exit 0" & sleep 1; done`
+	const script = `trap "" TERM; echo deaf; (sleep 3600 & sleep 3600 &); sh -c "trap \"\" TERM; while :; do sleep 1; done" & while :; do sh -c "exit 0" & sleep 1; done`
 	h := newHost(t, "stubborn", fmt.Sprintf("services:\n  web:\n    image: busybox\n    stop_grace_period: 1s\n    scale: %d\n    command:\n      - sh\n      - -c\n      - '%s'\n",
 		n, strings.ReplaceAll(script, "'", "''")))
 	h.davit("up", "-d")
+	kernel.Eventually(t, patience, "all of them ignore the signal", func() bool {
+		return strings.Count(h.davit("logs", "--no-log-prefix"), "deaf\n") == n
+	})
 	begun := time.Now()
 	out := h.davit("stop")
 	took := time.Since(begun)
@@ -110,10 +113,7 @@ func TestOutOfMemoryIsTold(t *testing.T) {
 	n := kernel.Tenth(100)
 	h := newHost(t, "oom", fmt.Sprintf("services:\n  eater:\n    image: busybox\n    scale: %d\n    mem_limit: 12m\n    memswap_limit: 12m\n    command: [sh, -c, 'x=$$(tail /dev/zero)']\n", n))
 	h.davit("up", "-d")
-	deadline := time.Now().Add(time.Minute)
-	for len(strings.Fields(h.davit("ps", "-q"))) > 0 && time.Now().Before(deadline) {
-		time.Sleep(50 * time.Millisecond)
-	}
+	kernel.Eventually(t, 3*patience, "all of them have ended", func() bool { return h.davit("ps", "-q") == "" })
 	names := strings.Fields(h.davit("ps", "-a", "--format", "{{.Name}}"))
 	if len(names) != n {
 		t.Errorf("%d containers of %d", len(names), n)

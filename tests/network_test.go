@@ -147,7 +147,7 @@ func meant(asker member, name string, all []member, at map[string]map[string]str
 // resolved asks for every name inside a service's container.
 func (h *host) resolved(service string, names []string) map[string]string {
 	script := `for n in "$@"; do
-		echo "$n" $(nslookup -type=a "$n" 2>/dev/null | sed -n '/^Name/,$ s/^Address.*: *\([0-9]\)/\1/p' | sort)
+		echo "$n" $(nslookup -timeout=60 -retry=60 -type=a "$n" 2>/dev/null | sed -n '/^Name/,$ s/^Address.*: *\([0-9]\)/\1/p' | sort)
 	done`
 	out := h.davit(append([]string{"exec", "-T", service, "sh", "-c", script, "sh"}, names...)...)
 	got := map[string]string{}

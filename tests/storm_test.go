@@ -53,7 +53,7 @@ func TestEditStormsReachTheContainer(t *testing.T) {
 			got, want = picture.Of(app, nil, owners), picture.Of(src, counts, func(fs.FileInfo) string { return "1234:1235" })
 			return got == want
 		}
-		for deadline := time.Now().Add(60 * time.Second); !equal(); time.Sleep(20 * time.Millisecond) {
+		for deadline := time.Now().Add(3 * patience); !equal(); time.Sleep(20 * time.Millisecond) {
 			if time.Now().After(deadline) {
 				t.Fatalf("seed %d: the container's tree is not the host's:\n%s\n%s", seed, picture.Difference(got, want), h.davit("watch", "--status"))
 			}

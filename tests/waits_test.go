@@ -2,6 +2,7 @@ package tests
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -10,6 +11,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/davit-run/davit/tests/kernel"
 )
@@ -33,7 +36,9 @@ func TestRequestsWaitWhileTheContainerIsReplaced(t *testing.T) {
 	visitors.forgive() // who came before there was anything
 	for i := range 2 {
 		word := fmt.Sprintf("was (edit %d) visited", i)
-		check(t, os.WriteFile(page, []byte(strings.Replace(string(source), "was visited", word, 1)), 0o644))
+		saved := filepath.Join(t.TempDir(), "server.js") // as editors do: there is never half a page
+		check(t, os.WriteFile(saved, []byte(strings.Replace(string(source), "was visited", word, 1)), 0o644))
+		check(t, os.Rename(saved, page))
 		visitors.see(t, word)
 	}
 	first := h.identity("web-1")
@@ -62,9 +67,8 @@ func (h *host) sendsAway(t *testing.T) {
 		t.Errorf("a container without a program: %v\n%s", err, out)
 	}
 	h.inside(func() {
-		begin := time.Now()
-		if said, err := get("127.0.0.1:8080"); err == nil || time.Since(begin) > 20*time.Second {
-			t.Errorf("after %s: %q, %v; want to be refused at once", time.Since(begin), said, err)
+		if said, err := get("127.0.0.1:8080"); !errors.Is(err, unix.ECONNREFUSED) {
+			t.Errorf("%q, %v; want to be refused", said, err)
 		}
 		l, err := net.Listen("tcp", ":8080")
 		if err != nil {
@@ -119,7 +123,7 @@ func (v *visitors) note(address, said string, err error, took time.Duration) {
 // see waits until all of them are shown what contains a text.
 func (v *visitors) see(t *testing.T, text string) {
 	t.Helper()
-	kernel.Eventually(t, 60*time.Second, "visitors see "+text, func() bool {
+	kernel.Eventually(t, 3*patience, "visitors see "+text, func() bool {
 		v.mu.Lock()
 		defer v.mu.Unlock()
 		for _, said := range v.last {
