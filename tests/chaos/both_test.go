@@ -40,7 +40,7 @@ func TestAnchorAndKeeperKilledTogether(t *testing.T) {
 		if now := w.lives(t); fmt.Sprint(now) != fmt.Sprint(before) {
 			t.Fatalf("round %d: containers were\n%v\nand are\n%v", i, before, now)
 		}
-		w.must(t, "exec", "-T", "web", "nslookup", "db")
+		w.resolves(t)
 	}
 	all, err := w.States()
 	must(t, err)
@@ -71,6 +71,12 @@ func (w *World) killBoth(t *testing.T) {
 		}
 		return w.count("anchor")+w.count("keeper") == 0
 	})
+}
+
+// resolves wants a name to be answered, however long that takes.
+func (w *World) resolves(t *testing.T) {
+	t.Helper()
+	w.must(t, "exec", "-T", "web", "nslookup", "-timeout=60", "-retry=60", "db")
 }
 
 // end kills a process; 0 would be this test and all its relatives (kill(2)).

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -78,6 +79,9 @@ func resident(t *testing.T, pid int) (kb int) {
 func (w *World) goroutines(t *testing.T) int {
 	t.Helper()
 	was := w.Process("keeper")
+	if was == 0 {
+		t.Fatal("there is no keeper")
+	}
 	must(t, unix.Kill(was, unix.SIGQUIT))
 	kernel.Eventually(t, patience, "the next keeper is there", func() bool {
 		now := w.Process("keeper")
@@ -87,6 +91,20 @@ func (w *World) goroutines(t *testing.T) int {
 	b, err := os.ReadFile(w.Layout().KeeperLog(w.Project))
 	must(t, err)
 	return strings.Count(string(b[strings.LastIndex(string(b), "SIGQUIT: quit"):]), "\ngoroutine ")
+}
+
+// rests waits until anchor and keeper have nothing to do any more.
+func (w *World) rests(t *testing.T) {
+	t.Helper()
+	kernel.Eventually(t, patience, "anchor and keeper rest", func() bool {
+		for range 10 { // a look takes its time, and they hand each other work
+			if !kernel.Asleep(w.Process("anchor")) || !kernel.Asleep(w.Process("keeper")) {
+				return false
+			}
+			time.Sleep(time.Millisecond)
+		}
+		return true
+	})
 }
 
 // churn restarts a container and runs a command in another, n times.
@@ -104,15 +122,19 @@ func (w *World) churn(t *testing.T, n int) {
 func TestChurn(t *testing.T) {
 	const warm = 5 // what is opened once is open after so many rounds
 	n := kernel.Often(10, 1000)
-	w := newWorld(t, "chaoschurn", "")
+	// Who is healthy is not asked again: a question is work under way.
+	w := newWorld(t, "chaoschurn", strings.Replace(Reference, "interval: 1s,", "interval: 1h,", 1))
 	w.must(t, "up", "-d")
 	w.goroutines(t) // from here on each keeper has adopted what runs
 	w.churn(t, warm)
+	w.rests(t)
 	few := w.goroutines(t)
 	w.churn(t, warm)
+	w.rests(t)
 	before, was := w.holdings(), threads(w.Process("keeper"))
 	memory := resident(t, w.Process("keeper")) + resident(t, w.Process("anchor"))
 	w.churn(t, n)
+	w.rests(t)
 	deadline(t, func() error {
 		if now := w.holdings(); now != before {
 			return fmt.Errorf("before: %s\nafter:  %s", before, now)

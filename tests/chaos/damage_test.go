@@ -35,16 +35,40 @@ var damages = map[string]func(path string, r *rand.Rand) error{
 		}
 		return err
 	},
-	"directory": func(path string, _ *rand.Rand) error { return errors.Join(os.Remove(path), os.Mkdir(path, 0o700)) },
-	"fifo":      func(path string, _ *rand.Rand) error { return errors.Join(os.Remove(path), unix.Mkfifo(path, 0o600)) },
+	"directory": func(path string, _ *rand.Rand) error {
+		return instead(path, func() error { return os.Mkdir(path, 0o700) })
+	},
+	"fifo": func(path string, _ *rand.Rand) error {
+		return instead(path, func() error { return unix.Mkfifo(path, 0o600) })
+	},
 	"link": func(path string, _ *rand.Rand) error {
-		return errors.Join(os.Remove(path), os.Symlink("/etc/passwd", path))
+		return instead(path, func() error { return os.Symlink("/etc/passwd", path) })
 	},
 	"newer": func(path string, _ *rand.Rand) error {
 		return os.WriteFile(path, []byte(`{"version":99,"crc32":0,"body":{}}`), 0o600)
 	},
 	"mode": func(path string, _ *rand.Rand) error { return os.Chmod(path, 0) },
 	"huge": func(path string, _ *rand.Rand) error { return os.Truncate(path, 1<<30) },
+}
+
+// instead puts something else in a file's place, though its keeper may write it
+// anew meanwhile.
+func instead(path string, put func() error) error {
+	for {
+		if err := os.Remove(path); err != nil {
+			return err
+		}
+		if err := put(); !errors.Is(err, fs.ErrExist) {
+			return err
+		}
+	}
+}
+
+// stopped stops the project, and returns when nobody works on its records.
+func (w *World) stopped(t *testing.T) {
+	t.Helper()
+	w.must(t, "stop")
+	kernel.Eventually(t, patience, "keeper and anchor have left", func() bool { return w.count("keeper")+w.count("anchor") == 0 })
 }
 
 // records are the world's state files.
@@ -81,7 +105,7 @@ func TestDamagedRecords(t *testing.T) {
 	cases := kernel.Often(200, 2000)
 	w := newWorld(t, "chaosdamage", "")
 	w.must(t, "up", "-d")
-	w.must(t, "stop")
+	w.stopped(t)
 	files := w.records(t)
 	if len(files) < 10 {
 		t.Fatalf("only %d records: %v", len(files), files)
@@ -171,8 +195,7 @@ func (w *World) downDamaged(t *testing.T, running bool, base, kind string, r *ra
 		t.Fatalf("there is no %s", base)
 	}
 	if !running {
-		w.must(t, "stop")
-		kernel.Eventually(t, patience, "the keeper has left", func() bool { return w.Process("keeper") == 0 })
+		w.stopped(t)
 		if _, err := os.Stat(path); err != nil {
 			w.must(t, "down", "-v")
 			return

@@ -123,7 +123,7 @@ func (d *Disk) On() error {
 
 // unmount waits for the last process to have left the kernel.
 func (d *Disk) unmount() error {
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.Now().Add(patience)
 	for {
 		if err := kernel.End(d.Dir); err != nil {
 			return err

@@ -77,8 +77,9 @@ func (w *World) runsAgain(t *testing.T, worker engine.Snapshot) {
 	t.Helper()
 	end(t, worker.State.PID)
 	kernel.Eventually(t, patience, "worker runs again", func() bool {
-		groups, _ := filepath.Glob("/sys/fs/cgroup/*/davit/" + w.Project + "/" + worker.ID + "/cgroup.procs")
-		for _, g := range groups {
+		group := "davit/" + w.Project + "/" + worker.ID + "/cgroup.procs"
+		groups, _ := filepath.Glob("/sys/fs/cgroup/*/" + group)
+		for _, g := range append(groups, "/sys/fs/cgroup/"+group) {
 			b, err := os.ReadFile(g)
 			if pids := strings.Fields(string(b)); err == nil && len(pids) > 0 && !slices.Contains(pids, fmt.Sprint(worker.State.PID)) {
 				return true

@@ -4,8 +4,12 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"runtime"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -13,25 +17,71 @@ import (
 	"github.com/davit-run/davit/tests/kernel"
 )
 
-// lastPID says which number the kernel gave last; the next process gets the
-// one after what is written here (CONFIG_CHECKPOINT_RESTORE).
-const lastPID = "/proc/sys/kernel/ns_last_pid"
-
-// occupy starts a process of that number, which is free.
-func occupy(t *testing.T, pid int) *exec.Cmd {
+// occupy starts a process of that number once who had it has gone. Nil: it has
+// been given to somebody else's, who is a stranger as well.
+func occupy(t *testing.T, pid int) *os.Process {
 	t.Helper()
-	for range 2000 { // others are given numbers, too
-		must(t, os.WriteFile(lastPID, []byte(fmt.Sprint(pid-1)), 0))
-		cmd := exec.Command("sleep", "1000")
-		must(t, cmd.Start())
-		if cmd.Process.Pid == pid {
-			return cmd
+	path, err := exec.LookPath("sleep")
+	must(t, err)
+	for over := time.Now().Add(patience / 4); time.Now().Before(over); time.Sleep(time.Millisecond) {
+		switch err := startAs(pid, path, "sleep", "1000"); err {
+		case nil:
+			p, err := os.FindProcess(pid)
+			must(t, err)
+			t.Cleanup(func() { _ = p.Kill() })
+			return p
+		case unix.EEXIST:
+		case unix.ENOSYS, unix.EINVAL, unix.E2BIG, unix.EPERM:
+			t.Skipf("this kernel does not let anybody choose a number (clone3(2), 5.5): %v", err)
+		default:
+			t.Fatal(err)
 		}
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
 	}
-	t.Fatalf("no process gets the number %d", pid)
 	return nil
+}
+
+// cloneArgs is struct clone_args of clone3(2).
+type cloneArgs struct {
+	flags, pidfd, childTID, parentTID, exitSignal, stack, stackSize, tls, setTID, setTIDSize, cgroup uint64
+}
+
+// startAs runs a program in a child of the number that is asked for: EEXIST when
+// it is taken.
+func startAs(pid int, path string, args ...string) error {
+	program, err := syscall.BytePtrFromString(path)
+	if err != nil {
+		return err
+	}
+	argv, err := syscall.SlicePtrFromStrings(args)
+	if err != nil {
+		return err
+	}
+	number, none := int32(pid), []*byte{nil}
+	c := cloneArgs{exitSignal: uint64(unix.SIGCHLD), setTID: uint64(uintptr(unsafe.Pointer(&number))), setTIDSize: 1}
+	syscall.ForkLock.Lock()
+	defer syscall.ForkLock.Unlock()
+	errno := cloneAndRun(&c, program, &argv[0], &none[0])
+	runtime.KeepAlive(&number)
+	if errno != 0 {
+		return errno
+	}
+	return nil
+}
+
+// cloneAndRun forks and, in the child, which has but this thread, does nothing
+// but execve(2).
+//
+//go:nosplit
+//go:norace
+func cloneAndRun(c *cloneArgs, program *byte, argv, env **byte) syscall.Errno {
+	pid, _, errno := syscall.RawSyscall(unix.SYS_CLONE3, uintptr(unsafe.Pointer(c)), unsafe.Sizeof(*c), 0)
+	if errno != 0 || pid != 0 {
+		return errno
+	}
+	_, _, _ = syscall.RawSyscall(unix.SYS_EXECVE, uintptr(unsafe.Pointer(program)), uintptr(unsafe.Pointer(argv)), uintptr(unsafe.Pointer(env)))
+	for {
+		_, _, _ = syscall.RawSyscall(unix.SYS_EXIT_GROUP, 127, 0, 0)
+	}
 }
 
 // TestNumbersOfDeadProcessesAreGivenToOthers kills anchor, keeper and
@@ -40,9 +90,6 @@ func occupy(t *testing.T, pid int) *exec.Cmd {
 // DAVIT_LONG 200.
 func TestNumbersOfDeadProcessesAreGivenToOthers(t *testing.T) {
 	rounds, copies := kernel.Often(2, 20), 10
-	if _, err := os.Stat(lastPID); err != nil {
-		t.Skip("this kernel does not let anybody choose a number: CONFIG_CHECKPOINT_RESTORE")
-	}
 	w := newWorld(t, "chaosnumber", fmt.Sprintf("services: {a: {image: busybox, command: sleep 1000d, stop_signal: SIGKILL, network_mode: none, scale: %d}}\n", copies))
 	w.must(t, "up", "-d")
 	right := 0
@@ -50,13 +97,14 @@ func TestNumbersOfDeadProcessesAreGivenToOthers(t *testing.T) {
 		before, err := w.States()
 		must(t, err)
 		w.killBoth(t)
-		strangers := map[string]*exec.Cmd{}
+		strangers := map[string]*os.Process{}
 		for _, s := range before {
 			end(t, s.State.PID)
 		}
 		for name, s := range before {
-			kernel.Eventually(t, patience, "it is gone", func() bool { return unix.Kill(s.State.PID, 0) != nil })
-			strangers[name] = occupy(t, s.State.PID)
+			if p := occupy(t, s.State.PID); p != nil {
+				strangers[name] = p
+			}
 		}
 		w.mistakenForNobody(t)
 		if i%2 == 0 {
@@ -67,20 +115,23 @@ func TestNumbersOfDeadProcessesAreGivenToOthers(t *testing.T) {
 		}
 		now, err := w.States()
 		must(t, err)
-		for name, cmd := range strangers {
+		for name, p := range strangers {
 			s := now[name].State
-			if err := unix.Kill(cmd.Process.Pid, 0); err != nil {
-				t.Errorf("round %d: %s: the stranger was ended", i, name)
-			} else if s.Status != engine.Running || s.PID == cmd.Process.Pid || !runs(s) {
+			if ended, err := unix.Wait4(p.Pid, nil, unix.WNOHANG, nil); ended != 0 {
+				t.Errorf("round %d: %s: the stranger was ended (%v)", i, name, err)
+			} else if s.Status != engine.Running || s.PID == p.Pid || !runs(s) {
 				t.Errorf("round %d: %s: %+v", i, name, s)
 			} else {
 				right++
 			}
-			_ = cmd.Process.Kill()
-			_ = cmd.Wait()
+			_ = p.Kill()
+			_, _ = p.Wait()
 		}
 	}
 	t.Logf("%d of %d right", right, rounds*copies)
+	if right == 0 {
+		t.Error("no number was given to anybody")
+	}
 	w.must(t, "down")
 }
 

@@ -140,6 +140,8 @@ func (p *power) prepare() {
 			return p.log > 100
 		})
 		time.Sleep(logLoss)
+		// Neither its syncing nor what it was too late for is under way any more.
+		kernel.Eventually(p.t, patience, "the keeper has done what was due", func() bool { return kernel.Asleep(p.w.Process("keeper")) })
 	}
 }
 

@@ -9,8 +9,6 @@ import (
 	"strings"
 	"testing"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/davit-run/davit/engine"
 	"github.com/davit-run/davit/engine/keeper/anchor"
 	"github.com/davit-run/davit/tests/kernel"
@@ -106,7 +104,7 @@ func TestSystemdHasAUnitForTheProject(t *testing.T) {
 		must(t, w.IsUp())
 		m.inside(t)
 		was := w.Process("keeper")
-		must(t, unix.Kill(was, unix.SIGKILL))
+		end(t, was)
 		kernel.Eventually(t, patience, "the next keeper is there", func() bool {
 			now := w.Process("keeper")
 			return now != 0 && now != was
@@ -114,7 +112,7 @@ func TestSystemdHasAUnitForTheProject(t *testing.T) {
 		w.must(t, "restart", "worker")
 		m.inside(t)
 		was = w.Process("anchor")
-		must(t, unix.Kill(was, unix.SIGKILL))
+		end(t, was)
 		kernel.Eventually(t, patience, "the next anchor is there", func() bool {
 			now := w.Process("anchor")
 			return now != 0 && now != was && w.Process("keeper") != 0

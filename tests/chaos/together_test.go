@@ -44,9 +44,8 @@ func (w *World) together(t *testing.T, commands []string) {
 		}
 	}
 	w.settled()
-	if n := w.count("keeper"); n > 1 {
-		t.Fatalf("%v: %d keepers", commands, n)
-	}
+	// One that has lost the race for the lock leaves by itself.
+	kernel.Eventually(t, patience, fmt.Sprint(commands, ": one keeper at most"), func() bool { return w.count("keeper") <= 1 })
 }
 
 // TestManyProjectsAtOnce has projects ask for networks at the same time: no two

@@ -65,11 +65,11 @@ func (w *World) traced(v Verb, who Victim, file string, options []string) (strin
 	options = append([]string{"-f", "-o", file}, options...)
 	switch who {
 	case Command:
-		return w.below(v, append(options, "-b", "execve"))
+		return w.below(v, w.Patience, append(options, "-b", "execve"))
 	case Anyone:
 		// Every keeper that the anchor starts is a victim anew: the verb may
 		// never get through, which says nothing.
-		out, err := w.below(v, options)
+		out, err := w.below(v, ample, options)
 		if errors.Is(err, ErrHangs) {
 			err = nil
 		}
@@ -91,10 +91,14 @@ func (w *World) traced(v Verb, who Victim, file string, options []string) (strin
 	return out, nil
 }
 
+// ample is how long a verb may take of which more than the command is killed, or
+// held up by strace.
+const ample = 10 * time.Second
+
 // below runs the verb as strace's child. strace is told to let go when the
 // command is over, since anchor and keeper may be under it too.
-func (w *World) below(v Verb, options []string) (string, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), patience/4)
+func (w *World) below(v Verb, within time.Duration, options []string) (string, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), within)
 	defer cancel()
 	davit := w.command(ctx, v.Args...)
 	pidfile := w.path("pid")
@@ -179,7 +183,7 @@ func attach(pid int, options []string) (stop func(), err error) {
 	// strace that attaches while the victim forks may leave the child stopped
 	// for good (seen with 6.1: the parent waits in vfork, strace in wait4). Its
 	// own end sets everybody free, and a davit that hangs by itself still does.
-	free := time.AfterFunc(patience/4, func() { _ = cmd.Process.Kill() })
+	free := time.AfterFunc(ample, func() { _ = cmd.Process.Kill() })
 	return func() {
 		free.Stop()
 		_ = cmd.Process.Signal(unix.SIGINT)

@@ -71,7 +71,7 @@ func (u unit) end(t *testing.T) {
 // neither a service manager nor a logout takes it along with whoever typed up.
 func TestTheUnitThatTypedUpMayEnd(t *testing.T) {
 	w := newWorld(t, "chaosunit", "")
-	u := newUnit(t, "chaosunit-of-somebody")
+	u := newUnit(t, w.Project+"-of-somebody")
 	cmd := w.command(t.Context(), "up", "-d")
 	args := append([]string{"/bin/sh", "-c", u.script(), "sh"}, cmd.Args...)
 	cmd.Path, cmd.Args = "/bin/sh", args

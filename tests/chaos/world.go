@@ -157,7 +157,7 @@ func (w *World) place() residue.Place {
 }
 
 // patience is that of a new world.
-const patience = 40 * time.Second
+const patience = 2 * time.Minute
 
 // ErrHangs means that a command did not end.
 var ErrHangs = errors.New("does not end")
@@ -172,7 +172,7 @@ func (w *World) command(ctx context.Context, args ...string) *exec.Cmd {
 func (w *World) place1(cmd *exec.Cmd) {
 	cmd.Dir = w.Dir
 	cmd.Env = append(os.Environ(), "DAVIT_ROOT="+w.Root)
-	cmd.WaitDelay = time.Second
+	cmd.WaitDelay = patience / 4 // for what a killed one has left behind
 }
 
 // Davit runs a command and returns what it printed.
@@ -298,12 +298,12 @@ func (w *World) answers() error {
 
 // get asks over HTTP from this goroutine's network namespace.
 func get(address string) (string, error) {
-	c, err := net.DialTimeout("tcp4", address, patience/4) // the caller asks again
+	c, err := net.DialTimeout("tcp4", address, patience/8) // the caller asks again
 	if err != nil {
 		return "", err
 	}
 	defer c.Close()
-	_ = c.SetDeadline(time.Now().Add(patience / 4))
+	_ = c.SetDeadline(time.Now().Add(patience / 8))
 	if _, err := io.WriteString(c, "GET / HTTP/1.0\r\n\r\n"); err != nil {
 		return "", err
 	}
