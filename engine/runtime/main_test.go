@@ -275,7 +275,7 @@ func (r *rig) ends(p *Process) {
 	r.t.Helper()
 	fds := []unix.PollFd{{Fd: int32(p.PIDFD.Fd()), Events: unix.POLLIN}}
 	for {
-		n, err := unix.Poll(fds, 20_000)
+		n, err := unix.Poll(fds, 120_000)
 		if errors.Is(err, unix.EINTR) {
 			continue
 		}

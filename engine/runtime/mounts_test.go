@@ -215,6 +215,10 @@ func TestASharedBindPropagatesBothWays(t *testing.T) {
 func TestContainersShareNamespaces(t *testing.T) {
 	r := newRig(t)
 	c, p := r.idle(func(c *engine.Container) { c.Spec.Security.IPC = "shareable" })
+	eventually(t, "it sleeps", func() bool {
+		_, out, _ := r.exec(call(c, "ps"), "")
+		return strings.Contains(out, " sleep 1000\n")
+	})
 	if code, _, errs := r.exec(call(c, "sh", "-c", "echo shared >/dev/shm/f"), ""); code != 0 {
 		t.Fatal(errs)
 	}

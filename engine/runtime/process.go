@@ -161,15 +161,28 @@ func zombie(pid int) bool {
 	return strings.HasPrefix(rest, "Z") || strings.HasPrefix(rest, "X")
 }
 
-// Pause freezes every process of the container.
+// freezeTimeout bounds how long it is tried to freeze a container.
+const freezeTimeout = 30 * time.Second
+
+// Pause freezes every process of the container. A process freezes only once it
+// is given a CPU, and v1's freezer, as libcontainer asks it, gives up after some
+// hundred milliseconds: where CPUs are wanted it is asked again.
 func (p *Process) Pause() error {
 	if p.cg == nil {
 		return ErrNotRunning
 	}
-	if err := p.cg.Freeze(cgroups.Frozen); err != nil {
-		return fmt.Errorf("freeze: %w", err)
+	deadline := time.Now().Add(freezeTimeout)
+	for wait := time.Millisecond; ; wait = min(2*wait, 50*time.Millisecond) {
+		err := p.cg.Freeze(cgroups.Frozen)
+		if err == nil {
+			return nil
+		}
+		gone := errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ENODEV) || zombie(p.PID)
+		if gone || time.Now().After(deadline) {
+			return fmt.Errorf("freeze: %w", err)
+		}
+		time.Sleep(wait)
 	}
-	return nil
 }
 
 // Resume thaws them.

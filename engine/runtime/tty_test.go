@@ -35,8 +35,9 @@ func TestAContainerWithATerminal(t *testing.T) {
 			if err != nil {
 				break // EIO: the other end is gone
 			}
-			// What is typed is echoed at once, in the midst of what is said.
-			if !typed && strings.Contains(seen.String(), "xterm") {
+			// What is typed is echoed at once, in the midst of what is said, and of a
+			// line whose end is not written yet.
+			if !typed && strings.Contains(seen.String(), "xterm\r\n") {
 				typed = true
 				if _, err := io.WriteString(p.Console, "word\n"); err != nil {
 					t.Fatal(err)
