@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -204,9 +205,12 @@ func (c *containers) Exec(ctx context.Context, rec *engine.Container, e engine.E
 	if !stop() { // what it left in the background goes too
 		c.killSession(rec.ID, child.PID)
 	}
-	// Something it left in the background may hold its output open.
-	_ = r.SetReadDeadline(time.Now().Add(100 * time.Millisecond))
-	return code, <-out, err
+	// Something it left in the background may hold its output open: what was
+	// said until here is taken, whoever has read how much of it by now.
+	_ = r.SetReadDeadline(time.Unix(1, 0))
+	said := bytes.NewBuffer(<-out)
+	runtime.Drain(r, said)
+	return code, said.Bytes()[:min(said.Len(), limit)], err
 }
 
 // killSession kills a process of a container and everything in its session: a

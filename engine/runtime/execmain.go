@@ -223,12 +223,23 @@ func (o *outflow) begin() {
 func (o *outflow) finish() {
 	_ = o.from.SetReadDeadline(time.Unix(1, 0))
 	<-o.done
-	raw, err := o.from.SyscallConn()
+	Drain(o.from, o.to)
+}
+
+// Drain passes on what lies in a pipe or terminal, as much as that can hold, and
+// waits for no more. It reads though the file's deadline is over.
+func Drain(from *os.File, to io.Writer) {
+	raw, err := from.SyscallConn()
 	if err != nil {
 		return
 	}
-	buf := make([]byte, 64<<10)
-	for {
+	left := 1 << 20
+	_ = raw.Control(func(fd uintptr) {
+		if size, err := unix.FcntlInt(fd, unix.F_GETPIPE_SZ, 0); err == nil {
+			left = size
+		}
+	})
+	for buf := make([]byte, 64<<10); left > 0; {
 		n := 0
 		_ = raw.Control(func(fd uintptr) {
 			for {
@@ -241,7 +252,8 @@ func (o *outflow) finish() {
 		if err != nil || n <= 0 {
 			return
 		}
-		if _, err := o.to.Write(buf[:n]); err != nil {
+		left -= n
+		if _, err := to.Write(buf[:n]); err != nil {
 			return
 		}
 	}
