@@ -114,7 +114,7 @@ func Run(ctx context.Context, o Options) error {
 // holds the lock until its last thread has left the kernel, and one that is
 // leaving until it has cleaned up.
 func takeLock(ctx context.Context, o Options) (*store.Lock, error) {
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
 	if err := os.MkdirAll(o.Layout.RunProject(o.Project), 0o700); err != nil {
 		return nil, fmt.Errorf("make run directory: %w", err)

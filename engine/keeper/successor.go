@@ -94,7 +94,7 @@ func (k *Keeper) living(id string) bool {
 
 // manners is how long a container may take to begin with the requests that have
 // reached it, before it is asked to end.
-const manners = 100 * time.Millisecond
+const manners = time.Second
 
 // letIn waits until the container has taken in whoever stands at its door, and
 // has had a moment to hear them.

@@ -13,7 +13,7 @@ import (
 )
 
 // trial is how long a program may take to say its version.
-const trial = 5 * time.Second
+const trial = 20 * time.Second
 
 // replace hands the project over to another build: the anchor becomes it in
 // place, with every descriptor it keeps, and starts its keeper. No container
@@ -46,7 +46,7 @@ func version(ctx context.Context, program *os.File) (string, error) {
 	cmd := exec.CommandContext(ctx, "/proc/self/fd/3", "version")
 	cmd.ExtraFiles = []*os.File{program}
 	cmd.Env = []string{}
-	cmd.WaitDelay = time.Second
+	cmd.WaitDelay = trial
 	out, err := cmd.Output()
 	if said := strings.TrimSpace(string(out)); err == nil && said != "" {
 		return said, nil

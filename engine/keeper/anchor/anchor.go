@@ -120,7 +120,7 @@ func (a *anchor) settle(kept []string) error {
 }
 
 // patience is how long an anchor waits for the one before it to be gone.
-const patience = 10 * time.Second
+const patience = 30 * time.Second
 
 // alone takes the lock that tells everybody that an anchor lives. One before
 // this one is about to end, or dead and not yet out of the kernel.

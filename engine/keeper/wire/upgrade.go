@@ -10,10 +10,10 @@ import (
 )
 
 // handover bounds how long the next build's keeper may take to answer.
-const handover = 20 * time.Second
+const handover = 40 * time.Second
 
 // settling bounds how long what a killed command began is waited for.
-const settling = 30 * time.Second
+const settling = time.Minute
 
 // Settle returns when nothing is under way any more that makes containers or
 // networks or takes them away, and this command's build keeps the project: for

@@ -29,6 +29,6 @@ for (const signal of ['SIGTERM', 'SIGINT']) {
     console.log('good-bye');
     server.close(() => process.exit(0)); // once those are answered who have asked
     server.closeIdleConnections?.();
-    setTimeout(() => process.exit(0), 1000); // a browser may connect and ask nothing
+    setTimeout(() => process.exit(0), 3000); // a browser may connect and ask nothing
   });
 }
