@@ -39,6 +39,7 @@ func TestEveryLineSurvivesKilledKeepers(t *testing.T) {
 			c.Spec.Log.Options = map[string]string{"max-size": "50m", "max-file": "50"}
 		})
 		l.do(wire.OpStart, c)
+		l.eventually("it prints", func() bool { return strings.HasPrefix(l.output(c), "line 0\n") })
 		all = append(all, c)
 	}
 	for range kills {

@@ -22,8 +22,10 @@ func TestAContainerStartsPrintsStopsAndIsRemoved(t *testing.T) {
 	if r.State.Status != engine.Running || r.State.PID == 0 {
 		t.Fatalf("state after start: %+v", r.State)
 	}
-	l.eventually("it printed", func() bool { return strings.Contains(l.output(c), "hello") })
-	r = l.do(wire.OpStop, c)
+	l.eventually("it printed", func() bool { return strings.Contains(l.output(c), "hello") && strings.Contains(l.output(c), "oops") })
+	patience := engine.Duration(time.Minute)
+	r, err := l.call(wire.Request{Op: wire.OpStop, ID: c.ID, Timeout: &patience})
+	l.must(err)
 	if r.State.Status != engine.Exited || r.State.ExitCode != 3 || !r.State.Asked {
 		t.Fatalf("state after stop: %+v", r.State)
 	}

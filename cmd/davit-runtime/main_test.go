@@ -67,7 +67,8 @@ func runTests(m *testing.M) int {
 	return m.Run()
 }
 
-// A lab is one project in an installation of its own.
+// A lab is one project in an installation of its own, and in a network namespace
+// of its own: nobody else's bridges and ports are there.
 type lab struct {
 	t       *testing.T
 	ctx     context.Context
@@ -78,6 +79,9 @@ type lab struct {
 
 func newLab(t *testing.T) *lab {
 	t.Helper()
+	if err := kernel.Isolate(); err != nil {
+		t.Fatal(err)
+	}
 	root := t.TempDir()
 	layout, err := store.Locate(root)
 	if err != nil {
@@ -191,6 +195,20 @@ func (l *lab) down() {
 	l.eventually("keeper and anchor are gone", func() bool {
 		_, err := os.Stat(l.layout.RunProject(l.project))
 		return os.IsNotExist(err) && len(l.processes()) == 0
+	})
+}
+
+// withoutKeeper kills the keeper and does what no other one must meet: the
+// anchor starts the next one afterwards.
+func (l *lab) withoutKeeper(do func()) {
+	l.t.Helper()
+	ps := l.processes()
+	kernel.Held(l.t, ps["anchor"], func() {
+		l.must(unix.Kill(ps["keeper"], unix.SIGKILL))
+		lock, err := store.Acquire(l.ctx, l.layout.KeeperLock(l.project))
+		l.must(err)
+		defer lock.Release()
+		do()
 	})
 }
 
