@@ -3,6 +3,7 @@ package systemd
 import (
 	"bufio"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -123,7 +124,7 @@ func (f *Fake) Stop(scope string) {
 	for _, pid := range f.processes(scope) {
 		_ = unix.Kill(pid, unix.SIGTERM)
 	}
-	kernel.Eventually(f.t, 30*time.Second, scope+" has ended", func() bool {
+	kernel.Eventually(f.t, time.Minute, scope+" has ended", func() bool {
 		f.mu.Lock()
 		defer f.mu.Unlock()
 		return f.units[scope] == nil
@@ -241,29 +242,38 @@ func (f *Fake) collect(stop <-chan struct{}) {
 		f.mu.Lock()
 		scopes := 0
 		for name := range f.units {
-			if name != slice && len(f.processes(name)) == 0 {
-				f.trim(name)
+			if name == slice {
+				continue
+			}
+			if len(f.processes(name)) == 0 && f.trim(name) {
 				delete(f.units, name)
-			} else if name != slice {
+			} else {
 				scopes++
 			}
 		}
 		if u := f.units[slice]; scopes == 0 && u != nil && u.properties["StopWhenUnneeded"].Value() == true {
-			f.trim("")
+			for _, top := range f.tops { // another test's manager may have units there
+				_ = unix.Rmdir(filepath.Join(top, slice))
+			}
 			delete(f.units, slice)
 		}
 		f.mu.Unlock()
 	}
 }
 
-// trim removes a scope's groups, or the slice's, from the deepest up.
-func (f *Fake) trim(scope string) {
+// trim removes a scope's groups, from the deepest up, and says whether they have
+// gone: one that a process is just leaving cannot be removed yet.
+func (f *Fake) trim(scope string) (gone bool) {
+	gone = true
 	for _, top := range f.tops {
 		for _, pattern := range []string{"*", ""} {
 			dirs, _ := filepath.Glob(filepath.Join(top, slice, scope, pattern))
 			for _, d := range dirs {
-				_ = unix.Rmdir(d)
+				if err := unix.Rmdir(d); errors.Is(err, unix.EBUSY) || errors.Is(err, unix.ENOTEMPTY) {
+					gone = false
+				}
 			}
 		}
 	}
+	return gone
 }
