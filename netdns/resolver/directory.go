@@ -26,7 +26,7 @@ type Directory struct {
 	watch *fsnotify.Watcher
 	done  chan struct{}
 
-	taking sync.Mutex // before mu
+	taking sync.Mutex // while endpoints are read; before mu
 
 	mu    sync.RWMutex
 	zones map[string]*zone // by network
@@ -153,6 +153,7 @@ func (d *Directory) refresh(networks []string) (changed bool) {
 		if unix.Stat(d.rec.Dir(key(n)), &st) != nil {
 			continue
 		}
+		begin := time.Now() // what changes from here on may not be listed
 		d.mu.RLock()
 		known := d.zones[n] == nil || d.seen[n] == st.Mtim
 		d.mu.RUnlock()
@@ -160,7 +161,7 @@ func (d *Directory) refresh(networks []string) (changed bool) {
 			continue
 		}
 		changed = true
-		if age := time.Since(time.Unix(st.Mtim.Unix())); age < 0 || age > grain {
+		if age := begin.Sub(time.Unix(st.Mtim.Unix())); age < 0 || age > grain {
 			d.mu.Lock()
 			d.seen[n] = st.Mtim
 			d.mu.Unlock()
@@ -169,7 +170,11 @@ func (d *Directory) refresh(networks []string) (changed bool) {
 	return changed
 }
 
+// load reads all endpoints of a network. What changes meanwhile is taken after
+// them, see take: else a container that goes while they are read would stay known.
 func (d *Directory) load(network string) error {
+	d.taking.Lock()
+	defer d.taking.Unlock()
 	names, err := d.rec.List(key(network))
 	if err != nil {
 		return fmt.Errorf("list endpoints of network %s: %w", network, err)

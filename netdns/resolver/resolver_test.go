@@ -12,6 +12,8 @@ import (
 	"github.com/miekg/dns"
 
 	"github.com/davit-run/davit/netdns/netns"
+	"github.com/davit-run/davit/tests/kernel"
+	"github.com/davit-run/davit/tests/records"
 )
 
 func TestNamesOfContainers(t *testing.T) {
@@ -199,4 +201,51 @@ func TestNamesAreKnownAtOnce(t *testing.T) {
 	if unknown > 0 {
 		t.Errorf("%d names of 300 were not known yet", unknown)
 	}
+}
+
+// slowly are records that somebody changes while they are read.
+type slowly struct {
+	*records.Files
+	read func(key string)
+}
+
+func (s *slowly) Read(key string, v any) error {
+	err := s.Files.Read(key, v)
+	s.read(key)
+	return err
+}
+
+// A container that goes while a network's endpoints are read for the first time
+// is not known afterwards, though the watch has told of it by then.
+func TestWhoGoesWhileEndpointsAreReadIsForgotten(t *testing.T) {
+	rec := &slowly{Files: &records.Files{Root: t.TempDir()}}
+	ep := endpoint("n", "p", "db", "10.0.0.2")
+	gone := key("n") + "/" + ep.Container
+	must(t, rec.Write(gone, ep))
+	var times atomic.Int64
+	again := make(chan struct{})
+	rec.read = func(key string) {
+		if key != gone {
+			return
+		}
+		switch times.Add(1) {
+		case 1:
+			must(t, rec.Remove(gone))
+			select { // the watch tells of it now, or waits for its turn
+			case <-again:
+				time.Sleep(10 * time.Millisecond)
+			case <-time.After(100 * time.Millisecond):
+			}
+		case 2:
+			close(again)
+		}
+	}
+	d, err := OpenDirectory(rec)
+	must(t, err)
+	defer d.Close()
+	must(t, d.Follow("n"))
+	kernel.Eventually(t, patience, "who is gone is forgotten", func() bool {
+		_, known := d.lookup([]byte("db"), "p", []string{"n"}, nil)
+		return !known
+	})
 }
