@@ -19,7 +19,7 @@ import (
 )
 
 // patience is how long a busy machine may take for what must come.
-const patience = 20 * time.Second
+const patience = time.Minute
 
 // box is a container's namespace with a resolver, and a directory of endpoints.
 type box struct {

@@ -30,7 +30,7 @@ func TestBlindSpooferIsNotBelieved(t *testing.T) {
 	o.hold.Store(true)
 	b := newBox(t, Config{})
 	b.halt()
-	b.serve(Config{Networks: []string{"n"}, Servers: []netip.AddrPort{o.at}, NS: host, Timeout: time.Minute, Attempts: 1})
+	b.serve(Config{Networks: []string{"n"}, Servers: []netip.AddrPort{o.at}, NS: host, Timeout: time.Hour, Attempts: 1})
 
 	c := b.dial("udp")
 	defer c.Close()
@@ -94,7 +94,7 @@ func TestPortsAndIDsOfQuestionsOutsideDiffer(t *testing.T) {
 	o := newOutside(t, host, "127.0.0.1:53", "192.0.2.1")
 	b := newBox(t, Config{})
 	b.halt()
-	b.serve(Config{Networks: []string{"n"}, Servers: []netip.AddrPort{o.at}, NS: host, Timeout: time.Second})
+	b.serve(Config{Networks: []string{"n"}, Servers: []netip.AddrPort{o.at}, NS: host, Timeout: patience})
 	const asked = 300
 	for range asked {
 		m := new(dns.Msg).SetQuestion("www.example.org.", dns.TypeA)
