@@ -204,20 +204,37 @@ func (x *proxy) retireLocked() {
 }
 
 // unlisten makes a listening socket a mere reservation again, unless clients
-// wait anew: shutdown(2) for reading is that to a listener of Linux, and the
-// port stays bound.
+// wait anew, or some came in time and were not accepted on a busy machine:
+// shutdown(2) for reading is that to a listener of Linux, and the port stays
+// bound.
 func (x *proxy) unlisten(l *net.TCPListener) bool {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if x.gate != nil {
 		return false
 	}
+	queued := false
 	if raw, err := l.SyscallConn(); err == nil {
-		_ = raw.Control(func(fd uintptr) { _ = unix.Shutdown(int(fd), unix.SHUT_RD) })
+		_ = raw.Control(func(fd uintptr) {
+			if queued = readable(int(fd)); !queued {
+				_ = unix.Shutdown(int(fd), unix.SHUT_RD)
+			}
+		})
+	}
+	if queued {
+		x.retireLocked()
+		return false
 	}
 	l.Close()
 	x.end = nil
 	return true
+}
+
+// readable says whether a read of fd, or an accept, would find something.
+func readable(fd int) bool {
+	p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+	n, err := unix.Poll(p, 0)
+	return err == nil && n == 1
 }
 
 // listens says whether a reservation was made to listen.

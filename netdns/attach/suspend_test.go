@@ -172,14 +172,35 @@ func TestResumedPortsServeThoseWhoWaited(t *testing.T) {
 	must(t, w.h.withdraw(pubs))
 	must(t, unix.Listen(int(v4.Fd()), 10))
 	said := connect(w.host, "127.0.0.1:8080")
-	eventually(t, "one waits", func() bool {
-		p := []unix.PollFd{{Fd: int32(v4.Fd()), Events: unix.POLLIN}}
-		n, err := unix.Poll(p, 0)
-		return err == nil && n == 1
-	})
+	eventually(t, "one waits", func() bool { return readable(int(v4.Fd())) })
 	must(t, w.h.Resume(ctx, pubs, files))
 	expect(t, "one who waited", <-said, "web "+gateway(eps[0]))
 	w.vacate(pubs, files)
+}
+
+// Nobody is sent away who came before a listener's time was over, and was not
+// accepted until then.
+func TestWhoCameInTimeIsAccepted(t *testing.T) {
+	w := newWorld(t)
+	var l net.Listener
+	var c net.Conn
+	must(t, netns.In(w.host, func() (err error) { l, err = net.Listen("tcp", "127.0.0.1:8080"); return err }))
+	must(t, netns.In(w.host, func() (err error) { c, err = net.Dial("tcp", "127.0.0.1:8080"); return err }))
+	defer c.Close()
+	f, err := l.(*net.TCPListener).File()
+	must(t, err)
+	defer f.Close()
+	eventually(t, "one waits", func() bool { return readable(int(f.Fd())) })
+	x := &proxy{end: l}
+	if x.unlisten(l.(*net.TCPListener)) {
+		t.Fatal("one who waits to be accepted was sent away")
+	}
+	in, err := l.Accept()
+	must(t, err)
+	defer in.Close()
+	if !x.unlisten(l.(*net.TCPListener)) || listens(f) {
+		t.Error("the socket listens though nobody waits")
+	}
 }
 
 // Who listens in a namespace is seen, and who has come and was not accepted.
