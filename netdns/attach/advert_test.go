@@ -10,6 +10,7 @@ import (
 
 	"github.com/davit-run/davit/netdns"
 	"github.com/davit-run/davit/netdns/netns"
+	"github.com/davit-run/davit/netdns/sandbox"
 )
 
 // A container that calls itself a router is not believed by its neighbours, on
@@ -37,7 +38,7 @@ func TestRoutersAmongContainersAreNotBelieved(t *testing.T) {
 			t.Errorf("on %s the neighbour has %s", network, got)
 		}
 		must(t, netns.In(victim, func() error {
-			routes, err := netlink.RouteList(nil, netlink.FAMILY_V6)
+			routes, err := sandbox.Whole(func() ([]netlink.Route, error) { return netlink.RouteList(nil, netlink.FAMILY_V6) })
 			for _, r := range routes {
 				if r.Gw != nil && strings.HasPrefix(r.Gw.String(), "fe80::bad") {
 					t.Errorf("on %s the neighbour has a route %v", network, r)
@@ -86,7 +87,7 @@ func addresses6(t *testing.T, ns *os.File) string {
 		if err != nil {
 			return err
 		}
-		all, err := netlink.AddrList(l, netlink.FAMILY_V6)
+		all, err := sandbox.Whole(func() ([]netlink.Addr, error) { return netlink.AddrList(l, netlink.FAMILY_V6) })
 		for _, a := range all {
 			out = append(out, a.IP.String())
 		}

@@ -43,6 +43,8 @@ func newWorld(t testing.TB) *world {
 	must(t, netns.In(w.host, func() error { return addressed0("198.51.100.1/24", "2001:db8::1/64") }))
 	must(t, netns.In(w.lan, func() error { return addressed0("198.51.100.2/24", "2001:db8::2/64") }))
 	settled(t, "eth0", w.host, w.lan)
+	heeds(t, w.host, "198.51.100.1", "2001:db8::1")
+	heeds(t, w.lan, "198.51.100.2", "2001:db8::2")
 	for _, path := range []string{ipForward, ip6Forward} { // inherited from the machine
 		set(t, w.host, path, "0")
 		set(t, w.lan, path, "0")
@@ -65,6 +67,29 @@ func settled(t testing.TB, name string, both ...*os.File) {
 				return err
 			})
 			return up
+		})
+	}
+}
+
+// heeds waits until eth0 answers who looks for its IPv6 addresses: the kernel
+// joins their solicited-node groups (RFC 4291 section 2.7.1) when it has time, and
+// a neighbour who asked before asks again a second later.
+func heeds(t testing.TB, ns *os.File, addrs ...string) {
+	t.Helper()
+	for _, s := range addrs {
+		a := netip.MustParseAddr(s)
+		if !a.Is6() {
+			continue
+		}
+		b := a.As16()
+		group := fmt.Sprintf("ff0200000000000000000001ff%02x%02x%02x", b[13], b[14], b[15])
+		eventually(t, s+" is heeded", func() (joined bool) {
+			_ = netns.In(ns, func() error {
+				groups, err := os.ReadFile("/proc/thread-self/net/igmp6")
+				joined = strings.Contains(string(groups), group)
+				return err
+			})
+			return joined
 		})
 	}
 }
@@ -168,7 +193,7 @@ type packetTo struct {
 func (p packetTo) Write(b []byte) (int, error) { return p.c.WriteTo(b, p.to) }
 
 const (
-	patience = 30 * time.Second       // for what must come, however busy the machine is
+	patience = time.Minute            // for what must come, however busy the machine is
 	silence  = 300 * time.Millisecond // is taken for a no where no answer must come
 )
 
@@ -254,7 +279,7 @@ func links(t testing.TB, ns *os.File) []string {
 	t.Helper()
 	var out []string
 	must(t, netns.In(ns, func() error {
-		all, err := netlink.LinkList()
+		all, err := sandbox.Whole(netlink.LinkList)
 		for _, l := range all {
 			if strings.HasPrefix(l.Attrs().Name, netdns.LinkPrefix) {
 				out = append(out, l.Attrs().Name)

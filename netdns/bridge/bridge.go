@@ -14,6 +14,8 @@ import (
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
+
+	"github.com/davit-run/davit/netdns/sandbox"
 )
 
 // Links changes the links of one network namespace over a kept socket. It is
@@ -154,8 +156,8 @@ type Link struct {
 
 // List returns the links whose names begin with prefix.
 func (l *Links) List(prefix string) ([]Link, error) {
-	all, err := l.handle.LinkList()
-	if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) {
+	all, err := sandbox.Whole(l.handle.LinkList)
+	if err != nil {
 		return nil, fmt.Errorf("list links: %w", err)
 	}
 	var out []Link
@@ -173,8 +175,10 @@ func (l *Links) List(prefix string) ([]Link, error) {
 // the default routes left out.
 func (l *Links) Routed() ([]netip.Prefix, error) {
 	var out []netip.Prefix
-	routes, err := l.handle.RouteListFiltered(netlink.FAMILY_ALL, &netlink.Route{Table: unix.RT_TABLE_UNSPEC}, netlink.RT_FILTER_TABLE)
-	if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) {
+	routes, err := sandbox.Whole(func() ([]netlink.Route, error) {
+		return l.handle.RouteListFiltered(netlink.FAMILY_ALL, &netlink.Route{Table: unix.RT_TABLE_UNSPEC}, netlink.RT_FILTER_TABLE)
+	})
+	if err != nil {
 		return nil, fmt.Errorf("list routes: %w", err)
 	}
 	for _, r := range routes {

@@ -21,7 +21,7 @@ const stateTimeWait = 6 // linux/tcp_states.h
 func Tidy(ns *os.File, keep []string) error {
 	return netns.In(ns, func() error {
 		endConnections(stateTimeWait)
-		links, err := netlink.LinkList()
+		links, err := Whole(netlink.LinkList)
 		if err != nil {
 			return fmt.Errorf("list links of a kept namespace: %w", err)
 		}
