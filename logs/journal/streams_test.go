@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"runtime"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -38,8 +39,18 @@ func TestConsoleIsTakenUntilItsLastUserHasGone(t *testing.T) {
 		t.Helper()
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
-		if l, err := r.Next(ctx); err != nil || shown(l) != want {
-			t.Fatalf("got %q, %v; want %q", shown(l), err, want)
+		// What a terminal has is shown at once: a line that the kernel hands out
+		// in two parts comes in two pieces.
+		for text := ""; ; {
+			l, err := r.Next(ctx)
+			text += string(l.Text)
+			l.Text = []byte(text)
+			if err == nil && shown(l) == want {
+				return
+			}
+			if err != nil || !l.Partial || !strings.HasPrefix(want, "consol "+text) {
+				t.Fatalf("got %q, %v; want %q", shown(l), err, want)
+			}
 		}
 	}
 	expect("consol left in the pipe by a killed keeper\r")
@@ -100,7 +111,7 @@ func TestFiftyIdleContainersNeedNoThreads(t *testing.T) {
 			}
 		}
 	}
-	if n := threads(t); n > before+8 {
+	if n := threads(t); n > before+8+runtime.GOMAXPROCS(0) {
 		t.Errorf("%d threads, %d before", n, before)
 	}
 	cancel()

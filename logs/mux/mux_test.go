@@ -138,16 +138,39 @@ func TestSourcesMayComeAndGoWhileFollowing(t *testing.T) {
 	expect(t, m, "EOF")
 }
 
+// late is a source whose next line comes right after it was found to have none.
+type late struct {
+	script
+	then func()
+}
+
+func (l *late) Poll() (logs.Line, bool, error) {
+	line, ok, err := l.script.Poll()
+	if !ok && err == nil {
+		l.then()
+	}
+	return line, ok, err
+}
+
+// The lines are of the future: no clock decides between them.
 func TestLineThatBecomesVisibleLateKeepsItsPlace(t *testing.T) {
 	m := New()
 	defer m.Close()
-	a, b := &script{}, &script{}
+	a, b, start, printed := &script{}, &late{}, time.Now().Add(time.Hour), 0
+	b.then = func() {
+		if printed == 5 {
+			b.end(io.EOF)
+			return
+		}
+		b.print(start.Add(time.Duration(printed)*time.Second-time.Microsecond), fmt.Sprint(printed, " first"))
+		printed++
+	}
+	for i := range 5 {
+		a.print(start.Add(time.Duration(i)*time.Second), fmt.Sprint(i, " second"))
+	}
 	m.Add("a", a)
 	m.Add("b", b)
 	for i := range 5 {
-		at := time.Now().Add(50 * time.Millisecond)
-		a.print(at, fmt.Sprint(i, " second"))
-		go b.print(at.Add(-time.Microsecond), fmt.Sprint(i, " first"))
 		expect(t, m, fmt.Sprintf("b %d first", i), fmt.Sprintf("a %d second", i))
 	}
 }
