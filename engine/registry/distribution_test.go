@@ -2,6 +2,7 @@ package registry
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"io"
 	"net"
@@ -23,22 +24,17 @@ import (
 	"github.com/davit-run/davit/tests/images"
 )
 
-// realRegistry runs Debian's docker-registry on loopback.
+// realRegistry runs Debian's docker-registry on a unix socket, behind a port that
+// is ours from the beginning: one that was free a moment ago may be anybody's.
 func realRegistry(t *testing.T) string {
 	t.Helper()
 	bin, err := exec.LookPath("docker-registry")
 	if err != nil {
 		t.Skip("docker-registry is not installed")
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	addr := l.Addr().String()
-	l.Close()
 	dir := t.TempDir()
-	config := fmt.Sprintf("version: 0.1\nlog: {level: error}\nstorage:\n  filesystem: {rootdirectory: %s}\nhttp: {addr: %s, relativeurls: true}\n", filepath.Join(dir, "data"), addr)
-	path := filepath.Join(dir, "config.yml")
+	socket, path := filepath.Join(dir, "socket"), filepath.Join(dir, "config.yml")
+	config := fmt.Sprintf("version: 0.1\nlog: {level: error}\nstorage:\n  filesystem: {rootdirectory: %s}\nhttp: {net: unix, addr: %s, relativeurls: true}\n", filepath.Join(dir, "data"), socket)
 	if err := os.WriteFile(path, []byte(config), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -48,18 +44,24 @@ func realRegistry(t *testing.T) string {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
-	for deadline := time.Now().Add(time.Minute); ; {
-		resp, err := http.Get("http://" + addr + "/v2/")
-		if err == nil {
-			resp.Body.Close()
-			return addr
+	end := func() { _ = cmd.Process.Kill(); _ = cmd.Wait() }
+	t.Cleanup(end)
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
+		if c, err := net.Dial("unix", socket); err == nil {
+			c.Close()
+			break
+		} else if time.Now().After(deadline) {
+			end()
+			t.Fatalf("the registry does not listen: %v\n%s", err, log.Bytes())
 		}
-		if time.Now().After(deadline) {
-			t.Fatalf("the registry does not answer: %v\n%s", err, log.Bytes())
-		}
-		time.Sleep(10 * time.Millisecond)
 	}
+	proxy := httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: "registry"})
+	proxy.Transport = &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, "unix", socket)
+	}}
+	s := httptest.NewServer(proxy)
+	t.Cleanup(s.Close)
+	return strings.TrimPrefix(s.URL, "http://")
 }
 
 // TestRoundTrip pushes to a real registry and pulls back: the same image.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -14,6 +13,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/davit-run/davit/engine/image"
 	"github.com/davit-run/davit/engine/store"
@@ -240,7 +241,7 @@ func TestPullFaults(t *testing.T) {
 			f.addImage(t, "v1", noise(100_000, 1), "small")
 			f.fault = c.fault
 			l := testLayout(t)
-			ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 			defer cancel()
 			_, err := client(t, l, Options{}).Pull(ctx, f.host()+"/web:v1", "")
 			if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
@@ -333,12 +334,19 @@ func TestManifestOfOtherDigest(t *testing.T) {
 }
 
 func TestUnreachable(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	host := l.Addr().String()
-	l.Close()
+	defer unix.Close(fd) // who has a port and does not listen keeps others from it
+	if err := unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
+		t.Fatal(err)
+	}
+	at, err := unix.Getsockname(fd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	host := fmt.Sprintf("127.0.0.1:%d", at.(*unix.SockaddrInet4).Port)
 	_, err = client(t, testLayout(t), Options{}).Pull(t.Context(), host+"/web:v1", "")
 	if !errors.Is(err, ErrUnreachable) || strings.Contains(err.Error(), "\n") || !strings.Contains(err.Error(), "davit load") {
 		t.Errorf("error is %v", err)
