@@ -220,6 +220,7 @@ func (c *Context) digest(e Entry) (string, error) {
 	if d, ok := c.cache.get(e); ok {
 		return d, nil
 	}
+	begin := time.Now()
 	f, err := c.root.OpenRegular(e.Path)
 	if err != nil {
 		return "", err
@@ -234,7 +235,7 @@ func (c *Context) digest(e Entry) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	c.cache.put(e, f, d)
+	c.cache.put(e, f, d, begin)
 	return d, nil
 }
 

@@ -5,6 +5,9 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 func TestAFileIsDigestedAsItWasListed(t *testing.T) {
@@ -50,5 +53,31 @@ func TestAFileIsDigestedAsItWasListed(t *testing.T) {
 	defer f.Close()
 	if c.Unchanged(entries[2], f) {
 		t.Error("a file that was written to passes for unchanged")
+	}
+}
+
+// However long it takes to read a file: one that was written to just before is
+// not remembered, for it may have been written to again since.
+func TestAFileThatMayHaveChangedUnseenIsNotRemembered(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "f")
+	if err := os.WriteFile(name, []byte("text"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.Open(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	var st unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
+		t.Fatal(err)
+	}
+	e, written := entry("f", st), time.Unix(st.Ctim.Unix())
+	for after, want := range map[time.Duration]bool{0: false, tick: false, 2 * tick: true} {
+		c := &StatCache{known: map[string]stamped{}}
+		c.put(e, f, "digest", written.Add(after))
+		if _, ok := c.get(e); ok != want {
+			t.Errorf("read %v after it was written: remembered %v", after, ok)
+		}
 	}
 }

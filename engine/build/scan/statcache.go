@@ -28,8 +28,8 @@ const cacheHead = "davit stat cache 1\n"
 
 // A StatCache remembers the digests of files by what stat(2) says of them:
 // path, inode, size, times and mode. A file whose times are within one tick of
-// the moment it was hashed may change again without a trace, and is not
-// remembered. A nil cache remembers nothing.
+// the moment from which it was hashed may have changed since without a trace, and
+// is not remembered. A nil cache remembers nothing.
 type StatCache struct {
 	path string
 
@@ -97,9 +97,9 @@ func (c *StatCache) get(e Entry) (string, bool) {
 	return k.digest, true
 }
 
-// put remembers a digest, unless the file changed while it was read or may
-// still change unseen.
-func (c *StatCache) put(e Entry, f *os.File, digest string) {
+// put remembers the digest of a file that was read from the moment begin on,
+// unless it changed meanwhile or may have done so unseen.
+func (c *StatCache) put(e Entry, f *os.File, digest string, begin time.Time) {
 	if c == nil {
 		return
 	}
@@ -107,7 +107,7 @@ func (c *StatCache) put(e Entry, f *os.File, digest string) {
 	if unix.Fstat(int(f.Fd()), &st) != nil || stamp(entry(e.Path, st)) != stamp(e) {
 		return
 	}
-	racy := time.Now().Add(-tick).UnixNano()
+	racy := begin.Add(-tick).UnixNano()
 	if e.MTime.Nano() >= racy || e.CTime.Nano() >= racy {
 		return
 	}
