@@ -236,6 +236,7 @@ func TestContextsOverHTTP(t *testing.T) {
 // A private key is served as an agent, on a socket of the owner asked for.
 func TestSSH(t *testing.T) {
 	h := newCorpus(t)
+	t.Setenv("TMPDIR", t.TempDir()) // where sockets are, of nobody else's agents
 	_, private, err := ed25519.GenerateKey(nil)
 	if err != nil {
 		t.Fatal(err)

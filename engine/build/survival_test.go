@@ -58,6 +58,14 @@ func obey(text string) int {
 		return 1
 	}
 	fmt.Print(strings.Join(res.Layers, " "))
+	// Its peak of memory, proc_pid_status(5): what rusage says begins with that of
+	// the process that started this one.
+	status, _ := os.ReadFile("/proc/self/status")
+	for line := range strings.Lines(string(status)) {
+		if strings.HasPrefix(line, "VmHWM:") {
+			fmt.Fprint(os.Stderr, line)
+		}
+	}
 	return 0
 }
 
@@ -89,7 +97,7 @@ func TestAKilledBuilderHurtsNothing(t *testing.T) {
 	}
 	write("f", "0")
 	started := time.Now()
-	if out, err := h.command(t, dir).CombinedOutput(); err != nil {
+	if out, err := h.command(t, dir).Output(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
 	whole := time.Since(started)
@@ -256,8 +264,8 @@ func TestPrune(t *testing.T) {
 	}
 }
 
-// A build that is cancelled ends its command within a second, and leaves
-// nothing mounted.
+// A build that is cancelled ends its command within a second, or a minute where
+// others work, too, and leaves nothing mounted.
 func TestCancelEndsAtOnce(t *testing.T) {
 	h := newCorpus(t)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -270,7 +278,7 @@ func TestCancelEndsAtOnce(t *testing.T) {
 		}
 	})
 	took := time.Since(at)
-	if err == nil || at.IsZero() || took > kernel.Promptly(time.Second) {
+	if err == nil || at.IsZero() || took > time.Duration(kernel.Often(60, 1))*time.Second {
 		t.Errorf("the build ended %v after it was cancelled: %v", took, err)
 	}
 	h.nothingLeft(t, 0)
