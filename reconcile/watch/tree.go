@@ -26,6 +26,9 @@ type stamp struct {
 	size         int64
 	ino          uint64
 	mtime, ctime unix.Timespec
+	// racy says that the clock by which the kernel stamps files had not moved on
+	// when this was seen: one more change may leave the very same times.
+	racy bool
 }
 
 func (s stamp) dir() bool { return s.mode&unix.S_IFMT == unix.S_IFDIR }
@@ -39,13 +42,14 @@ func (s stamp) change(rel string) Change {
 	return c
 }
 
-// same compares what matters: a directory's times change with its entries,
-// each of which is looked at for itself.
-func (s stamp) same(o stamp) bool {
-	if s.dir() && o.dir() {
-		return s.mode == o.mode
+// same says whether a path is as it was seen then, compared by what matters: a
+// directory's times change with its entries, each of which is looked at for itself.
+func (s stamp) same(now stamp) bool {
+	if s.dir() && now.dir() {
+		return s.mode == now.mode
 	}
-	return s == o
+	now.racy = false
+	return s == now
 }
 
 // A tree is what was last seen below one path of the host.
@@ -225,12 +229,14 @@ func readNames(dir string) ([]string, error) {
 
 func stampOf(path string) (stamp, bool) {
 	var st unix.Stat_t
+	var now unix.Timespec
+	_ = unix.ClockGettime(unix.CLOCK_REALTIME_COARSE, &now) // what files are stamped by
 	if err := unix.Lstat(path, &st); err != nil {
 		return stamp{}, false
 	}
 	switch st.Mode & unix.S_IFMT {
 	case unix.S_IFREG, unix.S_IFDIR, unix.S_IFLNK:
-		return stamp{mode: st.Mode, size: st.Size, ino: st.Ino, mtime: st.Mtim, ctime: st.Ctim}, true
+		return stamp{mode: st.Mode, size: st.Size, ino: st.Ino, mtime: st.Mtim, ctime: st.Ctim, racy: st.Ctim.Nano() >= now.Nano()}, true
 	}
 	return stamp{}, false
 }
