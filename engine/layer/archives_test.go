@@ -9,11 +9,12 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/davit-run/davit/tests/kernel"
 )
 
 // ways are the kinds of entry that an archive can put at a name.
@@ -70,15 +71,18 @@ func TestHostileArchives(t *testing.T) {
 	if err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	if took := time.Since(begun); took > time.Minute {
+	if took := time.Since(begun); took > kernel.Promptly(time.Minute) {
 		t.Errorf("it took %v", took)
 	}
-	rss := cmd.ProcessState.SysUsage().(*syscall.Rusage).Maxrss // KiB
+	var cases, rss int // KiB
+	_, told, _ := strings.Cut(string(out), "hostile archives: ")
+	if _, err := fmt.Sscanf(told, "%d\nVmHWM: %d kB", &cases, &rss); err != nil {
+		t.Fatalf("%v:\n%s", err, out)
+	}
 	if rss > 256<<10 {
 		t.Errorf("it took %d MiB of memory", rss>>10)
 	}
-	_, cases, _ := strings.Cut(string(out), "hostile archives: ")
-	t.Logf("%.3s cases, %v, %d MiB", cases, time.Since(begun).Round(time.Millisecond), rss>>10)
+	t.Logf("%d cases, %v, %d MiB", cases, time.Since(begun).Round(time.Millisecond), rss>>10)
 }
 
 func unpackHostile(t *testing.T) {
@@ -125,6 +129,17 @@ func unpackHostile(t *testing.T) {
 		t.Errorf("only %d archives", n)
 	}
 	fmt.Printf("hostile archives: %d\n", n)
+	// Its peak of memory, proc_pid_status(5): what rusage says begins with that of
+	// the process that started this one.
+	status, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(status)) {
+		if strings.HasPrefix(line, "VmHWM:") {
+			fmt.Print(line)
+		}
+	}
 }
 
 // look tells of every file below dir its name, kind, mode, size and content;

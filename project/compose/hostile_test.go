@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/davit-run/davit/project"
+	"github.com/davit-run/davit/tests/kernel"
 )
 
 // lines repeats a format n times with the line's number.
@@ -222,7 +223,7 @@ func TestEnvironmentsDoNotMix(t *testing.T) {
 
 // 2,000 services in layers of twenty, each of which needs the whole next layer:
 // 39,600 edges, in less than a second. Tests run beside each other, so that the
-// time on processors is what counts, with half as much again for a busy machine.
+// time on processors is what counts; those of a busy machine are shared, and slower.
 func TestManyLayersLoadQuickly(t *testing.T) {
 	dir := write(t, map[string]string{"compose.yaml": layers(100, 20)})
 	best := time.Hour
@@ -235,7 +236,7 @@ func TestManyLayersLoadQuickly(t *testing.T) {
 			return
 		}
 	}
-	if best > 1500*time.Millisecond {
+	if best > kernel.Promptly(time.Second) {
 		t.Errorf("2,000 services took %s of processor time at best", best)
 	}
 }

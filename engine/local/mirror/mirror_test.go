@@ -26,7 +26,7 @@ func inside(t *testing.T) (*Mirror, string) {
 	root := filepath.Join(t.TempDir(), "root")
 	must(t, os.MkdirAll(filepath.Join(root, "app"), 0o755))
 	must(t, os.WriteFile(filepath.Join(root, "busybox"), content, 0o755))
-	cmd := exec.Command("/busybox", "sleep", "60")
+	cmd := exec.Command("/busybox", "sleep", "3600")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Chroot: root, Credential: &syscall.Credential{Uid: 1234, Gid: 1235}}
 	must(t, cmd.Start())
 	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
