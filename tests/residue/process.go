@@ -1,6 +1,7 @@
 package residue
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -33,7 +34,7 @@ func processes(p Place, s Snapshot) error {
 		if err != nil {
 			return err
 		}
-		if spare[filepath.Base(dir)] {
+		if spare[filepath.Base(dir)] || unborn(dir) {
 			continue
 		}
 		nets, holds := holds(dir, p.Root)
@@ -67,6 +68,25 @@ func ancestors() map[string]bool {
 		}
 	}
 	return all
+}
+
+// unborn tells a child of this process that was forked and has not executed its
+// program yet: until then it wears our arguments and holds what we had open.
+func unborn(dir string) bool {
+	stat, err := os.ReadFile(dir + "/stat")
+	if err != nil {
+		return false
+	}
+	f := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
+	if len(f) < 2 || f[1] != strconv.Itoa(os.Getpid()) {
+		return false
+	}
+	ours, err := os.ReadFile("/proc/self/cmdline")
+	if err != nil {
+		return false
+	}
+	args, err := os.ReadFile(dir + "/cmdline")
+	return err == nil && bytes.Equal(args, ours)
 }
 
 // holds says whether a process works below root: by its arguments, what it
