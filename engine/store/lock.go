@@ -100,9 +100,12 @@ func same(f *os.File, path string) bool {
 	return err == nil && os.SameFile(a, b)
 }
 
-// Release gives the lock up.
+// Release gives the lock up, at once: a process that was forked meanwhile, and has
+// not executed its program yet, has the open file too.
 func (l *Lock) Release() {
 	if l != nil && l.f != nil {
+		how := unix.Flock_t{Type: unix.F_UNLCK, Whence: 0}
+		_ = unix.FcntlFlock(l.f.Fd(), unix.F_OFD_SETLK, &how)
 		l.f.Close()
 		l.f = nil
 	}
