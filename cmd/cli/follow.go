@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"slices"
 	"sync"
 	"time"
@@ -38,6 +39,9 @@ func (f *logFollower) takes(a reconcile.ActualContainer) bool {
 	return !a.OneOff() && (len(f.services) == 0 || slices.Contains(f.services, a.Service())) && (f.index == 0 || a.Number() == f.index)
 }
 
+// errGoing means that a container is being taken away by another command.
+var errGoing = errors.New("the container is being removed")
+
 // add prints a container's output; a follower goes on with it through its
 // restarts, until it is removed.
 func (f *logFollower) add(ctx context.Context, a reconcile.ActualContainer, o journal.ReadOptions) error {
@@ -45,10 +49,18 @@ func (f *logFollower) add(ctx context.Context, a reconcile.ActualContainer, o jo
 	defer f.mu.Unlock()
 	if f.sources[a.ID] == nil {
 		src, err := f.stream.add(a.ID, a.Name, o)
+		if errors.Is(err, fs.ErrNotExist) {
+			return errGoing
+		}
 		if err != nil {
 			return err
 		}
 		f.sources[a.ID] = src
+		// A log is handed on, or removed, after its container is marked: one that is
+		// not marked yet has been opened where it is.
+		if st, err := f.engine.State(ctx, f.session.name, a.ID); err != nil || st.Status == engine.Removing {
+			return errGoing
+		}
 	}
 	if o.Follow && a.Alive() && !f.waited[a.ID] {
 		f.waited[a.ID] = true
@@ -119,6 +131,8 @@ func (f *logFollower) look(ctx context.Context) (over bool) {
 	return !f.alive(ctx)
 }
 
+// alive tells whether any of the containers is, and adds those that are new: also
+// the ones that have ended by now, since events may be heard of late.
 func (f *logFollower) alive(ctx context.Context) bool {
 	all, err := f.engine.Containers(ctx, f.session.name)
 	if err != nil {
@@ -127,10 +141,11 @@ func (f *logFollower) alive(ctx context.Context) bool {
 	alive := false
 	for _, c := range all {
 		a := reconcile.ActualContainer{Container: c.Container, State: c.State}
-		if f.takes(a) && a.Alive() {
-			alive = true
-			_ = f.add(ctx, a, journal.ReadOptions{Tail: -1, Follow: true})
+		if !f.takes(a) || c.State.Status == engine.Removing || c.State.Status == engine.Created {
+			continue
 		}
+		alive = alive || a.Alive()
+		_ = f.add(ctx, a, journal.ReadOptions{Tail: -1, Follow: true})
 	}
 	return alive
 }

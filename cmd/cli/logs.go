@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"regexp"
 	"strconv"
@@ -103,37 +104,66 @@ func runLogs(ctx context.Context, g *globals, o logsOptions, services []string) 
 		return err
 	}
 	defer s.close()
-	if err := s.observeContainers(ctx); err != nil {
-		return err
-	}
-	list := s.containers(services, false)
-	if o.index > 0 {
-		a, err := s.replica(services, o.index)
+	if o.verify {
+		list, err := s.logged(ctx, o, services)
 		if err != nil {
 			return err
 		}
-		list = []reconcile.ActualContainer{a}
-	}
-	if o.verify {
 		return s.verifyLogs(list)
 	}
 	o.joined = true // as docker compose does, and as `logs >file` is meant
+	f, err := s.openLogs(ctx, o, services, read, false)
+	if errors.Is(err, errGoing) {
+		// Another command is at work: once it is done, what the container said is
+		// found with the one in its place.
+		if err := s.lock(ctx); err != nil {
+			return err
+		}
+		f, err = s.openLogs(ctx, o, services, read, true)
+		s.release()
+	}
+	if err != nil {
+		return err
+	}
+	if o.follow {
+		go f.run(ctx)
+	} else {
+		f.stream.mux.Finish()
+	}
+	return f.stream.copy(ctx)
+}
+
+// logged are the containers whose logs are asked for, as they are now.
+func (s *session) logged(ctx context.Context, o logsOptions, services []string) ([]reconcile.ActualContainer, error) {
+	if err := s.observeContainers(ctx); err != nil {
+		return nil, err
+	}
+	if o.index > 0 {
+		a, err := s.replica(services, o.index)
+		return []reconcile.ActualContainer{a}, err
+	}
+	return s.containers(services, false), nil
+}
+
+// openLogs opens the logs of the containers that there are; errGoing when one
+// is being taken away meanwhile, unless nobody is at work: then its removal was
+// broken off, and what is left of it is shown.
+func (s *session) openLogs(ctx context.Context, o logsOptions, services []string, read journal.ReadOptions, alone bool) (*logFollower, error) {
+	list, err := s.logged(ctx, o, services)
+	if err != nil {
+		return nil, err
+	}
 	st := s.newStream(o.look)
 	for _, a := range list {
 		st.name(s.label(a.Name))
 	}
 	f := newLogFollower(s, st, services, o.index)
 	for _, a := range list {
-		if err := f.add(ctx, a, read); err != nil {
-			return err
+		if err := f.add(ctx, a, read); err != nil && !(alone && errors.Is(err, errGoing)) {
+			return nil, errors.Join(err, st.close())
 		}
 	}
-	if o.follow {
-		go f.run(ctx)
-	} else {
-		st.mux.Finish()
-	}
-	return st.copy(ctx)
+	return f, nil
 }
 
 // replica is one of the containers of a single service.

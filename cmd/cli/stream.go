@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"io/fs"
 	"os"
 	"regexp"
 	"slices"
@@ -127,10 +128,13 @@ func (st *stream) name(labels ...string) {
 }
 
 // add follows a container's output. The source it returns ends once finish was
-// called and everything was read.
+// called and everything was read. The error of a container that is no longer there
+// is fs.ErrNotExist.
 func (st *stream) add(id, name string, o journal.ReadOptions) (*source, error) {
 	dir := st.session.engine.LogDir(st.session.name, id)
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	// Its directory is there as long as the container is: of one that was removed
+	// just now nothing is made again.
+	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 		return nil, err
 	}
 	r, err := journal.OpenHistory(dir, o)
