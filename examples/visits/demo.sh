@@ -23,9 +23,9 @@ say() { printf '\n\033[1m$ %s\033[0m\n' "$*"; }
 
 visit() {
 	if command -v curl >/dev/null; then
-		curl -sS --fail --max-time 5 "$url"
+		curl -sS --fail --max-time 60 "$url"
 	else
-		busybox wget -q -T 5 -O - "$url"
+		busybox wget -q -T 60 -O - "$url"
 	fi
 }
 
@@ -36,7 +36,7 @@ say davit up -d --build
 tries=0
 until first=$(visit 2>/dev/null); do
 	tries=$((tries + 1))
-	if [ "$tries" -gt 150 ]; then
+	if [ "$tries" -gt 600 ]; then
 		echo "no answer from $url"
 		visit
 		exit 1

@@ -8,7 +8,7 @@ const net = require('net');
 exports.query = (sql) =>
   new Promise((resolve, reject) => {
     const user = process.env.PGUSER;
-    const socket = net.connect({ host: process.env.PGHOST, port: 5432, timeout: 5000 });
+    const socket = net.connect({ host: process.env.PGHOST, port: 5432, timeout: 60000 });
     const rows = [];
     let rest = Buffer.alloc(0);
     let asked = false;

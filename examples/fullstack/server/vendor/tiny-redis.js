@@ -24,7 +24,7 @@ class Client {
 
   connect() {
     if (this.socket) return;
-    const socket = net.connect({ host: this.host, port: this.port, timeout: 5000 });
+    const socket = net.connect({ host: this.host, port: this.port, timeout: 60000 });
     let rest = '';
     socket.setEncoding('utf8');
     socket.on('data', (chunk) => {
