@@ -20,7 +20,7 @@ import (
 
 // patience is how long eventually and shows go on trying: no bound on davit, but
 // when to give up, on however slow a machine.
-const patience = time.Minute
+const patience = 3 * time.Minute
 
 // An identity tells one start of one container from every other.
 type identity struct {

@@ -27,8 +27,8 @@ import (
 //	state NAME absent        there is no such container
 //	remember NAME            note which container and process NAME is now
 //	[!] same NAME            it still is (or no longer is) that one
-//	eventually CMD...        repeat state or exec until it succeeds, for a minute at most
-//	shows PATTERN CMD...     repeat CMD until its output matches, for a minute at most
+//	eventually CMD...        repeat state or exec until it succeeds, or patience ends
+//	shows PATTERN CMD...     repeat CMD until its output matches, or patience ends
 //	images NAME...           load further images of tests/images
 //	remember-disk, same-disk everything below the root and the project is as it was
 //	residue                  nothing is left of what was not there at the start
