@@ -29,6 +29,7 @@ type screen struct {
 	at    int // the row of the cursor
 	col   int
 	raw   bytes.Buffer // everything that was written
+	marks int          // those of the test's own
 	begun []byte       // a sequence or a rune whose end is not there yet
 }
 
@@ -76,6 +77,8 @@ func (s *screen) sequence(number string, what byte) {
 		s.at, s.col = max(0, s.at-max(n, 1)), 0
 	case 'K':
 		s.rows[s.at].text = s.rows[s.at].text[:min(s.col, len(s.rows[s.at].text))]
+	case 'z': // no terminal knows it
+		s.marks++
 	case 'J':
 		s.rows = s.rows[:s.at+1]
 		s.sequence("", 'K')
@@ -156,6 +159,7 @@ type sitting struct {
 	*screen
 	t      *testing.T
 	master *os.File
+	slave  string // where the other end is opened
 	cmd    *exec.Cmd
 	ended  chan error
 }
@@ -165,7 +169,7 @@ func (h *host) sit(columns int, env []string, args ...string) *sitting {
 	h.t.Helper()
 	master, slave, err := pty.Open()
 	check(h.t, err)
-	s := &sitting{screen: newScreen(columns), t: h.t, master: master, ended: make(chan error, 1)}
+	s := &sitting{screen: newScreen(columns), t: h.t, master: master, slave: slave.Name(), ended: make(chan error, 1)}
 	check(h.t, pty.Setsize(master, &pty.Winsize{Rows: 24, Cols: uint16(columns)}))
 	s.cmd = exec.Command(filepath.Join(h.bin, "davit"), append([]string{"-p", h.project}, args...)...)
 	s.cmd.Dir = h.dir
@@ -197,11 +201,57 @@ func (h *host) sit(columns int, env []string, args ...string) *sitting {
 	return s
 }
 
-// turn makes the terminal narrower or wider.
+// turn makes the terminal narrower or wider, at a moment at which davit is not
+// drawing and has nothing on its way to the screen: it would have drawn for the
+// terminal that was.
 func (s *sitting) turn(columns int) {
 	s.t.Helper()
-	s.resize(columns)
-	check(s.t, pty.Setsize(s.master, &pty.Winsize{Rows: 24, Cols: uint16(columns)}))
+	kernel.Eventually(s.t, patience, "davit waits", func() (turned bool) {
+		kernel.Held(s.t, s.cmd.Process.Pid, func() {
+			if turned = kernel.Waits(s.cmd.Process.Pid); !turned {
+				return
+			}
+			s.catchUp()
+			s.resize(columns)
+			check(s.t, pty.Setsize(s.master, &pty.Winsize{Rows: 24, Cols: uint16(columns)}))
+		})
+		return turned
+	})
+}
+
+// catchUp returns when all that was written is on the screen.
+func (s *sitting) catchUp() {
+	s.t.Helper()
+	marks := func() int {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return s.marks
+	}
+	before := marks()
+	slave, err := os.OpenFile(s.slave, os.O_WRONLY|syscall.O_NOCTTY, 0)
+	check(s.t, err)
+	defer slave.Close()
+	_, err = slave.WriteString("\x1b[z")
+	check(s.t, err)
+	kernel.Eventually(s.t, patience, "the screen shows all", func() bool { return marks() > before })
+}
+
+// asked types a key until davit asks what that is to ask: it listens to most of
+// them only when all is up. A question before is given up.
+func (s *sitting) asked(key, question string) {
+	s.t.Helper()
+	re := regexp.MustCompile(question + `$`)
+	var last time.Time
+	kernel.Eventually(s.t, patience, "davit asks: "+question, func() bool {
+		if re.MatchString(s.String()) {
+			return true
+		}
+		if time.Since(last) > time.Second {
+			last = time.Now()
+			s.types("\x1b" + key)
+		}
+		return false
+	})
 }
 
 func (s *sitting) types(keys string) {

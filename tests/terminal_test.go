@@ -2,6 +2,8 @@ package tests
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -47,7 +49,8 @@ func TestAttachedUpOnATerminal(t *testing.T) {
 
 			s.types("h")
 			s.sees(`f filter by service or text`)
-			s.types("rwe\t\r")
+			s.asked("r", `Restart which service\?`)
+			s.types("we\t\r")
 			s.sees(`Restart which service\? web`)
 			s.sees(`Service "web" restarted`)
 			s.sees(`(?s)web-1 exited.*web says hello`)
@@ -80,9 +83,11 @@ func (s *sitting) finished(progress string, objects int) {
 	t := s.t
 	t.Helper()
 	lines := strings.Split(strings.TrimSpace(progress), "\n")
-	if !strings.HasPrefix(lines[0], "[+] up ") || !strings.HasSuffix(lines[0], fmt.Sprint("/", objects)) || len(lines) != objects+1 {
+	rows := len(lines) - 1
+	if !strings.HasPrefix(lines[0], "[+] up ") || !strings.HasSuffix(lines[0], fmt.Sprint("/", rows)) || rows < 1 || rows > objects {
 		t.Fatalf("not one line for each of %d objects:\n%s", objects, progress)
 	}
+	later := objects - rows // they were not begun with
 	for _, l := range lines[1:] {
 		m := rowOfProgress.FindStringSubmatch(l)
 		switch {
@@ -90,9 +95,15 @@ func (s *sitting) finished(progress string, objects int) {
 			t.Errorf("a line of the progress: %q", l)
 		case m[1] == "…" && m[3] != "Waiting":
 			s.sees(`\n Container \S*` + regexp.QuoteMeta(lastWord(m[2])) + ` (Created|Recreated|Started)`)
+			later++
 		}
 	}
+	kernel.Eventually(t, patience, fmt.Sprint(later, " objects have lines of their own"), func() bool {
+		return len(lineOfOwn.FindAllString(strings.ReplaceAll(s.String(), "\\\n", ""), -1)) == later
+	})
 }
+
+var lineOfOwn = regexp.MustCompile(`(?m)^ (Network|Container) \S+ (Created|Recreated|Started)`)
 
 var recreation = regexp.MustCompile(`Recreate +(\d+\.\ds)|Recreated|Started`)
 
@@ -121,16 +132,22 @@ func TestResizedProgress(t *testing.T) {
 services:
   deaf-service-that-is-slow-to-stop:
     image: busybox
-    command: sh -c 'trap "" TERM; echo ready; while :; do sleep 1; done'
+    command: sh -c 'trap "until [ -e /gate/open ]; do usleep 20000; done; exit" TERM; echo ready; while :; do sleep 1; done'
     environment: {EDITION: "${EDITION:-1}"}
-    stop_grace_period: 2s
+    volumes: ["./gate:/gate:ro"]
+    stop_grace_period: 10m
 `)
+	gate := filepath.Join(h.dir, "gate")
+	check(t, os.Mkdir(gate, 0o755))
 	t.Cleanup(func() { h.davit("down", "-t", "0") })
 	h.davit("up", "-d")
+	kernel.Eventually(t, patience, "it has its trap", func() bool { return strings.Contains(h.davit("logs"), "ready") })
 	s := h.sit(80, []string{"EDITION=2"}, "up", "-d")
-	first := s.recreated()
+	s.recreated()
 	s.turn(40)
-	kernel.Eventually(t, patience, "it is drawn again", func() bool { now := s.recreated(); return now == "" || now != first })
+	first := s.recreated()
+	kernel.Eventually(t, patience, "it is drawn again", func() bool { return s.recreated() != first })
+	check(t, os.WriteFile(filepath.Join(gate, "open"), nil, 0o644))
 	check(t, s.leaves())
 	_, progress, ok := strings.Cut(s.String(), "[+] up")
 	if !ok || strings.Contains(progress, "[+] up") {

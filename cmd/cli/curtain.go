@@ -29,6 +29,7 @@ type curtain struct {
 	busy   map[string]bool // objects being worked on
 	begun  bool            // a container is starting
 	left   map[string]bool // those that still were when the curtain rose
+	seen   map[string]bool // objects that have had a line
 	up     bool
 }
 
@@ -41,7 +42,7 @@ func (a *attachment) newCurtain(steps []reconcile.Step) (*curtain, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &curtain{show: show, drawn: render.Draws(a.progress, a.globals.status), tell: a.tell, busy: map[string]bool{}}
+	c := &curtain{show: show, drawn: render.Draws(a.progress, a.globals.status), tell: a.tell, busy: map[string]bool{}, seen: map[string]bool{}}
 	c.rise = func() {
 		fmt.Fprintf(a.globals.out, "Attaching to %s\n", strings.Join(a.names(), ", "))
 		if a.keyed {
@@ -71,6 +72,7 @@ func (c *curtain) report(e apply.Event) {
 			time.AfterFunc(patience, c.raise)
 		}
 	}
+	key := e.Kind + " " + e.Name
 	switch {
 	case !c.drawn:
 		if starting {
@@ -79,12 +81,13 @@ func (c *curtain) report(e apply.Event) {
 		c.show.Report(e)
 		return
 	case c.up:
-		key := e.Kind + " " + e.Name
-		if e.Err != nil || e.Done && c.left[key] {
+		if e.Err != nil || e.Done && (c.left[key] || !c.seen[key]) {
 			delete(c.left, key)
+			c.seen[key] = true
 			c.tell(e)
 		}
 	default:
+		c.seen[key] = true
 		c.show.Report(e)
 	}
 	c.note(e)

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -50,6 +52,22 @@ func Held(t testing.TB, pid int, do func()) {
 // Asleep tells whether all threads of a process wait for something: it has done
 // whatever it was woken for. One that is only not given a CPU does not sleep.
 func Asleep(pid int) bool { return are(pid, "S") }
+
+// Waits tells whether all threads of a process that is held were about to wait
+// for something when it was stopped, as they are in the kernel (proc(5),
+// /proc/PID/syscall), and not in the midst of anything.
+func Waits(pid int) bool {
+	files, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/syscall", pid))
+	for _, file := range files {
+		call, err := os.ReadFile(file)
+		number, _, _ := strings.Cut(string(call), " ")
+		n, bad := strconv.Atoi(number)
+		if err != nil || bad != nil || !slices.Contains([]int{unix.SYS_FUTEX, unix.SYS_EPOLL_PWAIT, unix.SYS_NANOSLEEP}, n) {
+			return false
+		}
+	}
+	return true
+}
 
 // are tells whether the state of each thread of a process (proc_pid_stat(5)) is
 // among some.
