@@ -91,21 +91,34 @@ func filesBelow(t *testing.T, dir string) string {
 	return strings.Join(found, " ")
 }
 
-// startRegistry runs Debian's docker-registry on a free port of this machine.
+// startRegistry runs Debian's docker-registry on a free port of this machine; on
+// another one when somebody else was quicker to take it.
 func startRegistry(t *testing.T) string {
 	t.Helper()
 	bin, err := exec.LookPath("docker-registry")
 	if err != nil {
 		t.Skip("docker-registry is missing: apt-get install docker-registry")
 	}
+	for range 10 {
+		if host := tryRegistry(t, bin, t.TempDir()); host != "" {
+			return host
+		}
+	}
+	t.Fatal("the registry does not answer")
+	return ""
+}
+
+// tryRegistry returns where the registry answers, or nothing when it has ended.
+func tryRegistry(t *testing.T, bin, dir string) string {
+	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	host := l.Addr().String()
 	l.Close()
-	dir := t.TempDir()
-	config := fmt.Sprintf("version: 0.1\nlog: {level: error}\nstorage: {filesystem: {rootdirectory: %s/store}}\nhttp: {addr: %q}\n", dir, host)
+	ours := filepath.Base(filepath.Dir(dir)) + filepath.Base(dir)
+	config := fmt.Sprintf("version: 0.1\nlog: {level: error}\nstorage: {filesystem: {rootdirectory: %s/store}}\nhttp: {addr: %q, headers: {X-Test: [%q]}}\n", dir, host, ours)
 	if err := os.WriteFile(filepath.Join(dir, "config.yml"), []byte(config), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -113,13 +126,21 @@ func startRegistry(t *testing.T) string {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
+	ended := make(chan struct{})
+	go func() { _ = cmd.Wait(); close(ended) }()
+	t.Cleanup(func() { _ = cmd.Process.Kill(); <-ended })
 	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
 		if resp, err := http.Get("http://" + host + "/v2/"); err == nil {
 			resp.Body.Close()
-			return host
+			if resp.Header.Get("X-Test") == ours {
+				return host
+			}
+		}
+		select {
+		case <-ended:
+			return ""
+		default:
 		}
 	}
-	t.Fatal("the registry does not answer")
 	return ""
 }
