@@ -315,7 +315,11 @@ func copyNode(dst int, name string, st *unix.Stat_t) error {
 		return err
 	}
 	defer unix.Close(fd)
-	return unix.Chmod(fmt.Sprintf("/proc/self/fd/%d", fd), st.Mode&0o7777)
+	path := fmt.Sprintf("/proc/self/fd/%d", fd)
+	if err := unix.Chmod(path, st.Mode&0o7777); err != nil {
+		return err
+	}
+	return unix.UtimesNanoAt(unix.AT_FDCWD, path, []unix.Timespec{st.Atim, st.Mtim}, 0)
 }
 
 func chown(dir int, name string, st *unix.Stat_t) error {

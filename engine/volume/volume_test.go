@@ -190,6 +190,7 @@ func imageRoot(t *testing.T) (*os.Root, string) {
 	must(os.Lchown(filepath.Join(root, "run/db"), 70, 70))
 	must(os.Chmod(filepath.Join(root, "run/db"), 0o700))
 	must(os.Chtimes(filepath.Join(root, "run/db/f"), time.Unix(5, 0), time.Unix(6, 0)))
+	must(os.Chtimes(filepath.Join(root, "run/db/null"), time.Unix(7, 0), time.Unix(8, 0)))
 	r, err := os.OpenRoot(root)
 	must(err)
 	t.Cleanup(func() { r.Close() })
