@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"net/netip"
 	"os"
@@ -67,7 +68,7 @@ func (h *Host) settle(ns *os.File, r runtime, ep netdns.Endpoint) (netdns.Endpoi
 			return err // removed meanwhile
 		}
 		want := ipam.Want{Holder: ep.Container, IPv4: ep.IPv4, IPv6: ep.IPv6}
-		if ep.IPv4, ep.IPv6, err = ipam.Lease(h.rec, r.Network, want); err != nil {
+		if ep.IPv4, ep.IPv6, err = h.lease(r, want); err != nil {
 			return err
 		}
 		if ep.MAC == "" {
@@ -76,6 +77,33 @@ func (h *Host) settle(ns *os.File, r runtime, ep netdns.Endpoint) (netdns.Endpoi
 		return h.rec.Write(keyEndpoint(r.Name, ep.Container), ep)
 	})
 	return ep, err
+}
+
+// lease gives out addresses; where none can be had, those are taken back first
+// whose holders are off the network. The caller holds the network's lock.
+func (h *Host) lease(r runtime, want ipam.Want) (v4, v6 netip.Addr, err error) {
+	if v4, v6, err = ipam.Lease(h.rec, r.Network, want); err == nil {
+		return v4, v6, nil
+	}
+	held, herr := ipam.Held(h.rec, r.Name)
+	if herr != nil {
+		return v4, v6, err
+	}
+	left := false
+	for _, c := range held {
+		var ep netdns.Endpoint
+		if c == want.Holder || !errors.Is(h.rec.Read(keyEndpoint(r.Name, c), &ep), fs.ErrNotExist) {
+			continue
+		}
+		if rerr := ipam.Release(h.rec, r.Name, c); rerr != nil {
+			return v4, v6, errors.Join(err, rerr)
+		}
+		left = true
+	}
+	if !left {
+		return v4, v6, err
+	}
+	return ipam.Lease(h.rec, r.Network, want)
 }
 
 func first(ep netdns.Endpoint) netip.Addr {
@@ -173,7 +201,13 @@ func (h *Host) Detach(ctx context.Context, ep netdns.Endpoint) error {
 		if err := h.rec.Remove(keyEndpoint(ep.Network, ep.Container)); err != nil {
 			return err
 		}
-		return ipam.Release(h.rec, ep.Network, ep.Container)
+		err := ipam.Release(h.rec, ep.Network, ep.Container)
+		if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
+			// A full disk keeps nobody from going. Without an endpoint the
+			// lease is void: see lease, and bury.
+			return nil
+		}
+		return err
 	})
 	if err != nil {
 		return fmt.Errorf("detach container %s from network %s: %w", ep.Name, ep.Network, err)
