@@ -24,10 +24,15 @@ func newClock() (*clock, error) {
 	return &clock{in}, nil
 }
 
-// sleep waits for d.
-func (c *clock) sleep(d time.Duration) {
+// sleep waits for d; a wait of milliseconds ends with enough, too.
+func (c *clock) sleep(d time.Duration, enough <-chan struct{}) {
 	if d >= 2*time.Millisecond { // Go's are exact enough, and cheaper
-		time.Sleep(d)
+		t := time.NewTimer(d)
+		defer t.Stop()
+		select {
+		case <-t.C:
+		case <-enough:
+		}
 		return
 	}
 	at := unix.ItimerSpec{Value: unix.NsecToTimespec(int64(d))}

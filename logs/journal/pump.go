@@ -123,7 +123,7 @@ func (p *pump) gather(news bool) {
 		if wait <= 0 {
 			return
 		}
-		p.clock.sleep(wait)
+		p.clock.sleep(wait, p.w.hurried)
 		news = false // what came then has been judged
 	}
 }
@@ -137,7 +137,7 @@ func (p *pump) patience(news bool) time.Duration {
 	if news {
 		p.busy = wait > 0
 	}
-	if p.moved >= p.size/4 || !p.busy {
+	if p.moved >= p.size/4 || !p.busy || p.w.hurrying() {
 		wait = 0
 	}
 	p.waiting = wait > 0

@@ -184,3 +184,26 @@ func TestFollowerEndsWithItsLog(t *testing.T) {
 		t.Fatalf("after the log was removed: %v", err)
 	}
 }
+
+// What gathers in a pipe is waited for, unless the container has ended.
+func TestNothingGathersInAHurry(t *testing.T) {
+	w := wr(t, t.TempDir(), Options{})
+	r, pw := blockingPipe(t)
+	defer r.Close()
+	defer pw.Close()
+	p, err := w.newPump(logs.Stdout, r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.close()
+	p.busy, p.took = true, time.Now().Add(time.Hour) // it has just taken something, however slow this is
+	if p.patience(false) <= 0 {
+		t.Error("a busy stream is not waited for")
+	}
+	w.Hurry()
+	w.Hurry()
+	if wait := p.patience(false); wait > 0 {
+		t.Errorf("a stream of the dead is waited for %s", wait)
+	}
+	p.clock.sleep(time.Hour, w.hurried)
+}

@@ -28,6 +28,7 @@ type Writer struct {
 	syncing bool
 	ended   bool
 	done    chan struct{} // closed by Close
+	hurried chan struct{} // closed by Hurry
 	named   atomic.Bool   // the directory was synced since the Writer began
 }
 
@@ -77,7 +78,7 @@ func create(dir string, o Options) (*Writer, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := &Writer{dir: dir, opts: o.bounded(), root: root, done: make(chan struct{})}
+	w := &Writer{dir: dir, opts: o.bounded(), root: root, done: make(chan struct{}), hurried: make(chan struct{})}
 	if err = lock(root, 2*time.Second); err == nil {
 		err = w.recover()
 	}
@@ -239,6 +240,28 @@ func (w *Writer) release() {
 	}
 	w.retired = nil
 	w.root.Close()
+}
+
+// Hurry has the pumps take what comes at once, and let nothing gather any more:
+// for a container that has ended. It is idempotent.
+func (w *Writer) Hurry() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	select {
+	case <-w.hurried:
+	default:
+		close(w.hurried)
+	}
+}
+
+// hurrying says whether there is nothing to wait for.
+func (w *Writer) hurrying() bool {
+	select {
+	case <-w.hurried:
+		return true
+	default:
+		return false
+	}
 }
 
 // Dir is the directory of the log.
