@@ -55,7 +55,7 @@ func (c *containers) Start(ctx context.Context, l keeper.Launch) (keeper.Process
 	}
 	p, err := runtime.Start(ctx, runtime.Launch{
 		Layout: c.layout, Container: l.Container, NetNS: l.NetNS, HostMounts: hostMounts(l), CgroupParent: group,
-		Stdin: l.Stdin, Stdout: l.Stdout, Stderr: l.Stderr, Joins: l.Joins,
+		Stdin: l.Stdin, Stdout: l.Stdout, Stderr: l.Stderr, Joins: l.Joins, Word: l.Word,
 		ImageLayers: l.Container.MountLayers,
 		CopyUp:      func(root string) error { return c.copyUp(ctx, l.Container, root) },
 	})

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -54,6 +55,7 @@ type container struct {
 	exit      chan anchor.Exit
 
 	again, grace, check timer
+	unused              timer // of a standby
 	stopping            bool
 	killed              bool // SIGKILL to all was sent
 	forget              bool // its exit need not outlive a power cut
@@ -65,6 +67,7 @@ type container struct {
 	ignores, deaf       bool               // the stop signal has no handler; and so it was killed
 	sending             context.CancelFunc // ends the sender of its log
 	removes             []call
+	ready               *standby // its process waits for the word; nil: there is none
 	gone                bool
 }
 
@@ -142,6 +145,8 @@ func (c *container) run() {
 		case <-c.grace.c:
 			c.grace.stop()
 			c.graceOver()
+		case <-c.unused.c:
+			c.standDown()
 		case <-c.check.c:
 			c.check.stop()
 			c.probe()
@@ -201,6 +206,9 @@ func (c *container) handle(l call) {
 	if c.damaged != nil && l.req.Op != wire.OpRemove {
 		l.reply <- answer{err: c.damaged}
 		return
+	}
+	if slices.Contains([]string{wire.OpStop, wire.OpRemove, wire.OpReload}, l.req.Op) {
+		c.standDown()
 	}
 	switch l.req.Op {
 	case wire.OpStart:

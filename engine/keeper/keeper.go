@@ -63,15 +63,16 @@ type Keeper struct {
 	replaced   chan struct{}       // closed when a newer build is to take over
 	handOver   sync.Once
 
-	net     networks
-	queues  map[string]*queue // by the container that is waited for
-	events  hub
-	starts  chan struct{} // bounds starts under way
-	clients atomic.Int64
-	changes atomic.Int64  // requests under way that make or take away
-	touched chan struct{} // something ended: there may be nothing left to keep
-	leave   atomic.Bool   // shutdown was asked for
-	sweeper atomic.Bool   // by somebody who removes the project's cgroups
+	net      networks
+	queues   map[string]*queue // by the container that is waited for
+	events   hub
+	starts   chan struct{} // bounds starts under way
+	clients  atomic.Int64
+	standing atomic.Int64  // containers that stand by
+	changes  atomic.Int64  // requests under way that make or take away
+	touched  chan struct{} // something ended: there may be nothing left to keep
+	leave    atomic.Bool   // shutdown was asked for
+	sweeper  atomic.Bool   // by somebody who removes the project's cgroups
 }
 
 // Run keeps the project's containers until nothing is left to keep (nil), the
@@ -179,10 +180,10 @@ func (k *Keeper) touch() {
 	}
 }
 
-// nothing tells that no container is alive or waiting to be or waited for, and
-// nobody asks.
+// nothing tells that no container is alive or waiting to be or waited for or
+// standing by, and nobody asks.
 func (k *Keeper) nothing() bool {
-	return k.clients.Load() == 0 && k.alive() == 0 && !k.queued()
+	return k.clients.Load() == 0 && k.alive() == 0 && !k.queued() && k.standing.Load() == 0
 }
 
 func (k *Keeper) alive() (n int) {

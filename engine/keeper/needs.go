@@ -19,6 +19,9 @@ type Launch struct {
 	// Joins are the first processes of containers whose namespaces are shared,
 	// by id.
 	Joins map[string]int
+	// Word is waited for once the process stands ready, before its program
+	// begins; nil: it begins at once.
+	Word func(ctx context.Context) error
 }
 
 // Runtime makes a container's process. Every method is for one container at a

@@ -59,7 +59,7 @@ func (c *container) connect(ctx context.Context) error {
 	case shared:
 		return c.joinPlace(other)
 	}
-	if c.place.ns != nil {
+	if c.place.ns != nil && c.ready == nil {
 		return c.tidy(ctx) // made in the back-off, or kept for those who share it
 	}
 	if err := c.sandbox(ctx); err != nil {
@@ -77,16 +77,22 @@ func (c *container) connect(ctx context.Context) error {
 	return c.publishPorts(ctx)
 }
 
-// sandbox makes the namespace and attaches it to every network.
-func (c *container) sandbox(ctx context.Context) error {
+// namespace makes the container's network namespace, unless it stands by in it.
+func (c *container) namespace(ctx context.Context) (Network, error) {
 	host, err := c.k.network()
-	if err != nil {
-		return err
+	if err != nil || c.place.ns != nil {
+		return host, err
 	}
 	if c.place.ns, err = host.Sandbox(ctx); err != nil {
-		return err
+		return host, err
 	}
-	if err := c.k.o.Keep.Put(c.kept("netns"), c.place.ns); err != nil {
+	return host, c.k.o.Keep.Put(c.kept("netns"), c.place.ns)
+}
+
+// sandbox makes the namespace and attaches it to every network.
+func (c *container) sandbox(ctx context.Context) error {
+	host, err := c.namespace(ctx)
+	if err != nil {
 		return err
 	}
 	if c.rec.Spec.NetworkMode == "none" {

@@ -277,12 +277,11 @@ func (c *container) reopenStreams(l *live) error {
 	if len(files) == 0 {
 		files = c.findStreams()
 	}
-	ctx, cancel := context.WithCancel(c.k.ctx)
-	l.cancel = cancel
+	l.pumping, l.cancel = context.WithCancel(c.k.ctx)
 	if err := c.openLog(l, driver); err != nil {
 		return err
 	}
-	c.pump(ctx, l, files)
+	c.pump(l, files)
 	return nil
 }
 

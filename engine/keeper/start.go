@@ -25,11 +25,11 @@ type live struct {
 	proc    Process
 	pidfd   *os.File
 	journal *journal.Writer
-	discard bool     // the logging driver is none
-	stdin   *os.File // write end; nil without open input
-	console *os.File // the terminal's master; nil without one
+	discard bool            // the logging driver is none
+	stdin   *os.File        // write end; nil without open input
+	console *os.File        // the terminal's master; nil without one
+	pumping context.Context // until cancel
 	cancel  context.CancelFunc
-	ended   <-chan struct{} // closed by cancel; nil where nobody asks
 	pumps   sync.WaitGroup
 	since   time.Time // monotonic
 }
@@ -86,16 +86,20 @@ func (c *container) start(reason string) (warning string, err error) {
 	err = c.connect(ctx)
 	c.k.sendAway(c.id, nil) // of ports that it does not publish
 	if err != nil {
+		c.standDown()
 		c.disconnect(ctx)
 		return "", err
 	}
-	l := &live{}
-	if err := c.launch(ctx, l); err != nil {
-		l.release()
-		_ = c.k.o.Runtime.Clean(c.id)
-		c.disconnect(ctx)
-		_ = c.k.o.Keep.Drop(c.kept(""))
-		return "", err
+	l := c.comeOn()
+	if l == nil {
+		l = &live{}
+		if err := c.launch(ctx, l); err != nil {
+			l.release()
+			_ = c.k.o.Runtime.Clean(c.id)
+			c.disconnect(ctx)
+			_ = c.k.o.Keep.Drop(c.kept(""))
+			return "", err
+		}
 	}
 	c.live, c.stopping, c.killed, c.forget, c.deaf, c.ailing = l, false, false, false, false, false
 	pid := l.proc.PID()
@@ -124,42 +128,60 @@ func nonEmpty(s string) []string {
 // launch opens the log and the container's streams, puts our ends where they
 // outlive this process, and starts the container's.
 func (c *container) launch(ctx context.Context, l *live) error {
-	driver, err := journal.DriverFor(c.rec.Spec.Log.Driver, c.rec.Spec.Log.Options)
+	launch, ours, err := c.equip(ctx, l)
 	if err != nil {
 		return err
 	}
-	pumping, cancel := context.WithCancel(ctx)
-	l.cancel, l.ended = cancel, pumping.Done()
+	l.proc, err = c.k.o.Runtime.Start(ctx, launch)
+	launch.close()
+	if err != nil {
+		closeFiles(slices.Collect(maps.Values(ours)))
+		return err
+	}
+	return c.follow(l, ours)
+}
+
+// close closes the container's ends of its streams.
+func (l *Launch) close() { closeFiles([]*os.File{l.Stdin, l.Stdout, l.Stderr}) }
+
+// equip gathers what a container's process begins with. Its output is pumped
+// from here on; ours is what a terminal's will be pumped through.
+func (c *container) equip(ctx context.Context, l *live) (launch Launch, ours map[string]*os.File, err error) {
+	driver, err := journal.DriverFor(c.rec.Spec.Log.Driver, c.rec.Spec.Log.Options)
+	if err != nil {
+		return launch, nil, err
+	}
+	l.pumping, l.cancel = context.WithCancel(ctx)
 	if err := c.openLog(l, driver); err != nil {
-		return err
+		return launch, nil, err
 	}
-	launch := Launch{Container: c.rec, NetNS: c.place.ns, HostMounts: c.k.hostMounts}
+	launch = Launch{Container: c.rec, NetNS: c.place.ns, HostMounts: c.k.hostMounts}
 	if launch.Joins, err = c.joins(); err != nil {
-		return err
+		return launch, nil, err
 	}
-	var ours map[string]*os.File // the pumps' once they are told of them
 	if c.rec.Spec.TTY {
 		ours, err = c.consolePipe()
 	} else {
 		ours, err = c.pipes(l, &launch)
 	}
-	defer closeFiles([]*os.File{launch.Stdin, launch.Stdout, launch.Stderr})
 	if err == nil {
 		err = c.k.o.Keep.PutAll(ours)
 	}
 	if err != nil {
+		launch.close()
 		closeFiles(slices.Collect(maps.Values(ours)))
-		return fmt.Errorf("open streams of %s: %w", c.name(), err)
+		return launch, nil, fmt.Errorf("open streams of %s: %w", c.name(), err)
 	}
 	if !c.rec.Spec.TTY {
-		c.pump(pumping, l, ours)
+		c.pump(l, ours) // the files are the pumps' now
+		ours = nil
 	}
-	if l.proc, err = c.k.o.Runtime.Start(ctx, launch); err != nil {
-		if c.rec.Spec.TTY {
-			closeFiles(slices.Collect(maps.Values(ours)))
-		}
-		return err
-	}
+	return launch, ours, nil
+}
+
+// follow watches over a process that has just been started, and pumps what its
+// terminal shows.
+func (c *container) follow(l *live, ours map[string]*os.File) (err error) {
 	if l.pidfd, err = openPIDFD(l.proc.PID()); err != nil {
 		_ = l.proc.KillAll()
 		return fmt.Errorf("watch process of %s: %w", c.name(), err)
@@ -169,7 +191,7 @@ func (c *container) launch(ctx context.Context, l *live) error {
 	if l.console = l.proc.Console(); l.console != nil {
 		now[c.kept("console")] = l.console
 		ours[c.kept("console")] = l.console
-		c.pump(pumping, l, ours)
+		c.pump(l, ours)
 	}
 	return c.k.o.Keep.PutAll(now)
 }
@@ -249,7 +271,8 @@ func (c *container) hush() {
 
 // pump moves the container's output into its log until it ends. The files are
 // the pumps' from here on, but for the terminal's master.
-func (c *container) pump(ctx context.Context, l *live, files map[string]*os.File) {
+func (c *container) pump(l *live, files map[string]*os.File) {
+	ctx := l.pumping
 	report := func(what string, err error) {
 		if err != nil && ctx.Err() == nil {
 			c.k.log("container %s: log of %s: %v", c.name(), what, err)
@@ -280,6 +303,9 @@ func (c *container) pump(ctx context.Context, l *live, files map[string]*os.File
 // drain waits until the pumps have taken all output, for a second at most:
 // a process that left the container may hold a stream open for ever.
 func (l *live) drain() {
+	if l.journal != nil {
+		l.journal.Hurry()
+	}
 	done := make(chan struct{})
 	go func() {
 		l.pumps.Wait()

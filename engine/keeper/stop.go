@@ -96,6 +96,9 @@ func (c *container) stopCall(l call) {
 		return
 	}
 	c.stopping = true
+	if next := c.succession(l.req); next != "" && next != c.id {
+		c.k.foresee(next)
+	}
 	c.event("stop", l.req.Reason)
 	c.preStop(grace, func() {
 		c.suspend(l.req)

@@ -226,7 +226,7 @@ func (c *container) greet(run *live, s suspender, d netdns.Doors, q queue, left 
 		defer d.Close()
 	}
 	<-q.gone
-	for wait := time.Millisecond; len(left) > 0; wait = min(2*wait, 8*time.Millisecond) {
+	for wait := time.Millisecond; len(left) > 0; wait = min(2*wait, 4*time.Millisecond) {
 		blind, at := d == nil || !time.Now().Before(q.until), map[uint16]int{}
 		if !blind {
 			var err error
@@ -245,7 +245,7 @@ func (c *container) greet(run *live, s suspender, d netdns.Doors, q queue, left 
 			c.bring(func() { c.arrived(run, s, ready) })
 		}
 		select {
-		case <-run.ended:
+		case <-run.pumping.Done():
 			return
 		case <-time.After(wait):
 		}

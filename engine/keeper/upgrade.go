@@ -27,6 +27,7 @@ func (k *Keeper) replace(conn *net.UnixConn, files []*os.File) error {
 	if err != nil {
 		return refuse("refused", "the program to hand over to does not run: %w", err)
 	}
+	k.standDown()
 	if err := k.pauseStarts(); err != nil {
 		return err
 	}

@@ -36,6 +36,10 @@ type Launch struct {
 	Stdin, Stdout, Stderr *os.File
 	Width, Height         uint16 // of the terminal, when known
 
+	// Word is waited for when the process stands ready, before its own program
+	// begins; an error from it ends the start. Nil: there is nothing to wait for.
+	Word func(ctx context.Context) error
+
 	// CopyUp is called once the container's root stands, to fill its volumes
 	// from the image. It must not keep anything open below root.
 	CopyUp func(root string) error
@@ -91,7 +95,7 @@ func Start(ctx context.Context, l Launch) (_ *Process, err error) {
 	cg := cgroupPath(l.CgroupParent, c)
 	st := &starter{
 		state: l.Layout.RuntimeState(c.Project), id: c.ID, cgroup: cg,
-		root: l.Layout.Rootfs(c.Project, c.ID), filters: filters(l.Layout),
+		root: l.Layout.Rootfs(c.Project, c.ID), filters: filters(l.Layout), word: l.Word,
 	}
 	defer func() {
 		if err != nil {
@@ -167,7 +171,8 @@ type starter struct {
 	container         *libcontainer.Container
 	filters           *filter.Sharer        // nil: containers compile their own
 	child             *libcontainer.Process // started, and not yet let go
-	warnings          []string              // what this host cannot give
+	word              func(context.Context) error
+	warnings          []string // what this host cannot give
 }
 
 var sharers sync.Map // run directory -> *filter.Sharer
@@ -235,7 +240,7 @@ func (s *starter) run(ctx context.Context, c *engine.Container, place bundle.Pla
 		defer s.filters.Want(b.Config.Seccomp) // for those to come
 	}
 	p := &Process{container: s.container, child: b.Process, Warnings: append(s.warnings, b.Warnings...), state: s.state, id: s.id, root: s.root}
-	if err := s.launch(b.Process, p, c.Spec.TTY, io); err != nil {
+	if err := s.launch(ctx, b.Process, p, c.Spec.TTY, io); err != nil {
 		if p.PIDFD != nil {
 			p.PIDFD.Close()
 		}
@@ -249,7 +254,7 @@ func (s *starter) run(ctx context.Context, c *engine.Container, place bundle.Pla
 
 // launch starts the process, takes its pidfd while it still waits for the
 // word, strikes the stage, and gives the word.
-func (s *starter) launch(lp *libcontainer.Process, p *Process, tty bool, io stdio) (err error) {
+func (s *starter) launch(ctx context.Context, lp *libcontainer.Process, p *Process, tty bool, io stdio) (err error) {
 	var console *consoleSocket
 	if tty {
 		if console, err = newConsoleSocket(); err != nil {
@@ -279,6 +284,11 @@ func (s *starter) launch(lp *libcontainer.Process, p *Process, tty bool, io stdi
 	}
 	if err := s.stage.strike(); err != nil {
 		return err
+	}
+	if s.word != nil {
+		if err := s.word(ctx); err != nil {
+			return err
+		}
 	}
 	if err := s.container.Exec(); err != nil {
 		return err
