@@ -57,8 +57,6 @@ func run(args []string) int {
 		return runtime.ViewMain(args[1:])
 	case "filter":
 		return filter.Main()
-	case "pid1":
-		return runtime.Pid1Main(args[1:])
 	case "version":
 		fmt.Println(version)
 		return 0

@@ -133,3 +133,10 @@ func (c *Child) Wait() (int, error) {
 	status, err := reap(c.process)
 	return exitStatus(status), err
 }
+
+func exitStatus(ws syscall.WaitStatus) int {
+	if ws.Signaled() {
+		return 128 + int(ws.Signal())
+	}
+	return ws.ExitStatus()
+}

@@ -45,8 +45,6 @@ func TestMain(m *testing.M) {
 			libcontainer.Init()
 		case "filter":
 			os.Exit(filter.Main())
-		case "pid1":
-			os.Exit(Pid1Main(os.Args[2:]))
 		case "exec":
 			os.Exit(ExecMain(os.Args[2:]))
 		case "step":

@@ -19,6 +19,7 @@ import (
 	"github.com/davit-run/davit/engine"
 	"github.com/davit-run/davit/engine/bundle"
 	"github.com/davit-run/davit/engine/runtime/filter"
+	_ "github.com/davit-run/davit/engine/runtime/pid1" // what initPath shows becomes it
 	"github.com/davit-run/davit/engine/store"
 )
 
