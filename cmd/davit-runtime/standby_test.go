@@ -82,6 +82,21 @@ func TestAContainerThatStandsByIsTakenAway(t *testing.T) {
 	l.let(old, stopped)
 }
 
+func TestAContainerWhoseFilesAreWrittenToDoesNotStandBy(t *testing.T) {
+	l := newLab(t)
+	old, next, stopped := l.replaced()
+	l.do(wire.OpRest, next)
+	if left := l.inits(next); len(left) > 0 {
+		t.Errorf("processes %v are left", left)
+	}
+	if left, _ := os.ReadFile("/proc/mounts"); strings.Contains(string(left), next.ID) {
+		t.Errorf("its root is mounted:\n%s", left)
+	}
+	l.let(old, stopped)
+	l.do(wire.OpStart, next)
+	l.eventually("it runs", func() bool { return strings.Contains(l.output(next), "ran") })
+}
+
 func TestAContainerStandsByInVain(t *testing.T) {
 	l := newLab(t)
 	old, next, stopped := l.replaced()

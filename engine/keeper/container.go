@@ -207,7 +207,7 @@ func (c *container) handle(l call) {
 		l.reply <- answer{err: c.damaged}
 		return
 	}
-	if slices.Contains([]string{wire.OpStop, wire.OpRemove, wire.OpReload}, l.req.Op) {
+	if slices.Contains([]string{wire.OpStop, wire.OpRemove, wire.OpReload, wire.OpRest}, l.req.Op) {
 		c.standDown()
 	}
 	switch l.req.Op {
@@ -229,6 +229,8 @@ func (c *container) handle(l call) {
 		c.waitCall(l)
 	case wire.OpStats:
 		l.reply <- c.stats()
+	case wire.OpRest:
+		l.reply <- c.answer("", nil)
 	case wire.OpReload:
 		l.reply <- c.answer("", c.reload())
 	default:

@@ -26,11 +26,18 @@ type standby struct {
 // unused is how long a container stands by for a start that does not come.
 const unused = 10 * time.Second
 
-// foresee has a container stand by that is about to be started.
-func (k *Keeper) foresee(id string) {
-	if c, err := k.find(wire.Request{Op: wire.OpStart, ID: id}); err == nil {
-		go c.bring(c.standBy)
+// foresee has a container stand by that is about to be started, for as long as the
+// old one lives: once that has ended, others may be at work on the next one's files.
+func (k *Keeper) foresee(id, old string) {
+	c, err := k.find(wire.Request{Op: wire.OpStart, ID: id})
+	if err != nil {
+		return
 	}
+	go c.bring(func() {
+		if k.living(old) {
+			c.standBy()
+		}
+	})
 }
 
 // standsBy tells whether a start may be begun before the container before this

@@ -97,7 +97,7 @@ func (c *container) stopCall(l call) {
 	}
 	c.stopping = true
 	if next := c.succession(l.req); next != "" && next != c.id {
-		c.k.foresee(next)
+		c.k.foresee(next, c.id)
 	}
 	c.event("stop", l.req.Reason)
 	c.preStop(grace, func() {

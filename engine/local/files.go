@@ -41,8 +41,12 @@ func (e *Engine) Files(ctx context.Context, c engine.Snapshot, v View) (root *in
 		}
 		return root, func() { root.Close() }, nil
 	}
-	if v == WriteFiles && c.State.Status == engine.Restarting {
-		return nil, nil, fmt.Errorf("container %s is about to be started again: stop it first, or try again when it runs", c.Name)
+	if v == WriteFiles {
+		if c.State.Status == engine.Restarting {
+			return nil, nil, fmt.Errorf("container %s is about to be started again: stop it first, or try again when it runs", c.Name)
+		}
+		root, _, done, err = e.FilesBefore(ctx, c)
+		return root, done, err
 	}
 	root, _, done, err = e.standing(ctx, c, v)
 	return root, done, err
@@ -52,7 +56,26 @@ func (e *Engine) Files(ctx context.Context, c engine.Snapshot, v View) (root *in
 // before it is started, and says who it will run as. The caller holds the
 // project's lock.
 func (e *Engine) FilesBefore(ctx context.Context, c engine.Snapshot) (root *inroot.Root, as layer.Owner, done func(), err error) {
+	if err := e.rest(ctx, c.Project, c.ID); err != nil {
+		return nil, as, nil, fmt.Errorf("open files of %s: %w", c.Name, err)
+	}
 	return e.standing(ctx, c, WriteFiles)
+}
+
+// rest has a keeper take back what it has begun of a container's start: two mounts
+// of what the container writes would not see each other's changes (overlayfs of
+// the kernel, "changes to underlying filesystems").
+func (e *Engine) rest(ctx context.Context, project, id string) error {
+	c, err := wire.Dial(ctx, e.layout, project)
+	if err == nil {
+		err = c.Call(ctx, wire.Request{Op: wire.OpRest, ID: id}, nil)
+		c.Close()
+	}
+	var no *wire.Failure
+	if errors.Is(err, wire.ErrNoKeeper) || errors.As(err, &no) && no.Code == "refused" {
+		return nil // one of an older build begins no starts by itself
+	}
+	return err
 }
 
 // living is the root of a container's first process. The process is held

@@ -34,6 +34,7 @@ const (
 	OpNetRemove = "netremove" // Network: take its bridge, rules and record away (idempotent)
 	OpStats     = "stats"     // ID (empty: all that live) -> one Reply{ID, Stats} each, then Done
 	OpReload    = "reload"    // ID: its record changed in ways that need no new process: networks, names, ports and name servers change at once
+	OpRest      = "rest"      // ID: what was begun of its start is taken back; somebody writes to its files
 	OpSettle    = "settle"    // -> Reply{Version, PID} once everything is over that was asked for before and makes or takes away
 	OpUpgrade   = "upgrade"   // with the program as descriptor: anchor and keeper become it; containers run on. Any protocol version
 	OpRepair    = "repair"    // destroy what no record refers to, make stand what records ask for
