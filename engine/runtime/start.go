@@ -200,6 +200,9 @@ func (s *starter) begin() error {
 		return fmt.Errorf("record cgroup: %w", err)
 	}
 	s.gate = enter()
+	if err := parents(s.cgroup); err != nil {
+		return err
+	}
 	var err error
 	s.stage, err = newStage(s.root)
 	return err
