@@ -13,14 +13,15 @@ import (
 	"github.com/davit-run/davit/engine/keeper/wire"
 )
 
-// inits are the processes of a container that have not become its program.
+// inits are the first processes of a container that have not become its program;
+// those that made them, and are gone at once, are called otherwise.
 func (l *lab) inits(c *engine.Container) (pids []string) {
 	groups, _ := filepath.Glob("/sys/fs/cgroup/*/davit/" + l.project + "/" + c.ID + "/cgroup.procs")
 	unified, _ := filepath.Glob("/sys/fs/cgroup/davit/" + l.project + "/" + c.ID + "/cgroup.procs")
 	for _, g := range append(groups, unified...) {
 		b, _ := os.ReadFile(g)
 		for _, pid := range strings.Fields(string(b)) {
-			if name, _ := os.ReadFile("/proc/" + pid + "/comm"); strings.HasPrefix(string(name), "runc:") {
+			if name, _ := os.ReadFile("/proc/" + pid + "/comm"); string(name) == "runc:[2:INIT]\n" {
 				pids = append(pids, pid)
 			}
 		}
