@@ -85,25 +85,33 @@ func (h *Host) lease(r runtime, want ipam.Want) (v4, v6 netip.Addr, err error) {
 	if v4, v6, err = ipam.Lease(h.rec, r.Network, want); err == nil {
 		return v4, v6, nil
 	}
-	held, herr := ipam.Held(h.rec, r.Name)
-	if herr != nil {
-		return v4, v6, err
-	}
-	left := false
-	for _, c := range held {
+	some, rerr := h.reclaim(r.Name, func(holder string) bool {
 		var ep netdns.Endpoint
-		if c == want.Holder || !errors.Is(h.rec.Read(keyEndpoint(r.Name, c), &ep), fs.ErrNotExist) {
-			continue
-		}
-		if rerr := ipam.Release(h.rec, r.Name, c); rerr != nil {
-			return v4, v6, errors.Join(err, rerr)
-		}
-		left = true
-	}
-	if !left {
-		return v4, v6, err
+		return holder != want.Holder && errors.Is(h.rec.Read(keyEndpoint(r.Name, holder), &ep), fs.ErrNotExist)
+	})
+	if rerr != nil || !some {
+		return v4, v6, errors.Join(err, rerr)
 	}
 	return ipam.Lease(h.rec, r.Network, want)
+}
+
+// reclaim takes back what those hold on a network who are gone from it, and says
+// whether that was anything. The caller holds the network's lock.
+func (h *Host) reclaim(network string, gone func(holder string) bool) (some bool, err error) {
+	held, err := ipam.Held(h.rec, network)
+	if err != nil {
+		return false, err
+	}
+	for _, c := range held {
+		if !gone(c) {
+			continue
+		}
+		if err := ipam.Release(h.rec, network, c); err != nil {
+			return some, err
+		}
+		some = true
+	}
+	return some, nil
 }
 
 func first(ep netdns.Endpoint) netip.Addr {

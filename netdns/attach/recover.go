@@ -10,7 +10,6 @@ import (
 	"sync"
 
 	"github.com/davit-run/davit/netdns"
-	"github.com/davit-run/davit/netdns/ipam"
 )
 
 // Recover destroys the kernel objects of this installation that no record
@@ -62,16 +61,8 @@ func (h *Host) bury(r runtime) error {
 			alive[c] = true
 		}
 	}
-	held, err := ipam.Held(h.rec, r.Name)
-	if err != nil {
+	if _, err := h.reclaim(r.Name, func(holder string) bool { return !alive[holder] }); err != nil {
 		return err
-	}
-	for _, c := range held {
-		if !alive[c] {
-			if err := ipam.Release(h.rec, r.Name, c); err != nil {
-				return err
-			}
-		}
 	}
 	return h.buryPorts(r, alive)
 }
