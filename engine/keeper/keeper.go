@@ -253,8 +253,8 @@ func (k *Keeper) takeKept(name string) *os.File {
 }
 
 // clear leaves nothing in the run directory but the anchor's lock, which goes
-// with it, or with whoever leaves in its place. Whoever connected in the last moment sees the connection end, and
-// starts another keeper.
+// with it, or with whoever leaves in its place. Whoever connected in the last
+// moment sees the connection end, and starts another keeper.
 func (k *Keeper) clear(l *net.UnixListener, lock *store.Lock) {
 	k.cancel()
 	run := k.o.Layout.RunProject(k.o.Project)

@@ -96,12 +96,13 @@ func (c *container) stopCall(l call) {
 		return
 	}
 	c.stopping = true
-	if next := c.succession(l.req); next != "" && next != c.id {
+	next := c.succession(l.req)
+	if next != "" && next != c.id {
 		c.k.foresee(next, c.id)
 	}
 	c.event("stop", l.req.Reason)
 	c.preStop(grace, func() {
-		c.suspend(l.req)
+		c.suspend(next)
 		c.terminate(sig, grace)
 	})
 }

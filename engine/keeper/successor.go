@@ -49,12 +49,11 @@ type queue struct {
 
 // suspend has the clients of the container wait from here on for the one that
 // comes after it: the one that takes its place, or itself.
-func (c *container) suspend(req wire.Request) {
+func (c *container) suspend(next string) {
 	if len(netdns.TCP(c.place.Publications)) == 0 || c.shared() {
 		return
 	}
-	next := c.succession(req)
-	if next == "" {
+	if next == "" || next != c.id && c.k.living(next) { // that one has its ports
 		return
 	}
 	s := c.k.suspender()
@@ -77,11 +76,7 @@ func (c *container) succession(req wire.Request) string {
 	if !req.Forget {
 		return ""
 	}
-	heir := c.k.o.Layout.Heir(c.k.o.Project, c.id)
-	if c.k.living(heir) {
-		return "" // it has its ports
-	}
-	return heir
+	return c.k.o.Layout.Heir(c.k.o.Project, c.id)
 }
 
 // living tells whether a container runs, or waits to.
