@@ -11,6 +11,8 @@ import (
 	"github.com/opencontainers/cgroups"
 	"github.com/opencontainers/cgroups/manager"
 	"golang.org/x/sys/unix"
+
+	"github.com/davit-run/davit/engine/store"
 )
 
 // The cgroups above containers are made with the first and removed with the
@@ -53,11 +55,7 @@ func parents(cgroup string) error {
 		return fmt.Errorf("open cgroup %s: %w", cgroup, err)
 	}
 	for _, dir := range cg.GetPaths() {
-		err := os.ErrNotExist
-		for try := 0; errors.Is(err, os.ErrNotExist) && try < 1000; try++ {
-			err = os.MkdirAll(path.Dir(dir), 0o755)
-		}
-		if err != nil {
+		if err := store.MakeDirs(path.Dir(dir), 0o755); err != nil {
 			return fmt.Errorf("make cgroup: %w", err)
 		}
 	}

@@ -43,7 +43,7 @@ func Enter(project string, pids ...int) {
 func (g cgroups) enter(which func(hierarchy) bool, pids ...int) {
 	for _, h := range g.mounts {
 		dir := g.leaf(h)
-		if !make3(dir) || !which(h) || h.own == g.path+"/"+leafName {
+		if store.MakeDirs(dir, 0o755) != nil || !which(h) || h.own == g.path+"/"+leafName {
 			continue
 		}
 		if h.cpuset {
@@ -151,21 +151,6 @@ func deserted(dir string) bool {
 	}
 	pids, err := os.ReadFile(filepath.Join(dir, "cgroup.procs"))
 	return err == nil && len(pids) == 0
-}
-
-// make3 makes the leaf and the two directories above it, although an anchor of
-// another project may be removing the upper ones at this moment.
-func make3(dir string) bool {
-	for range 100 {
-		err := os.MkdirAll(dir, 0o755)
-		if err == nil {
-			return true
-		}
-		if !errors.Is(err, os.ErrNotExist) {
-			return false
-		}
-	}
-	return false
 }
 
 func join(dir string, pid int) error {
