@@ -1,7 +1,6 @@
 package keeper
 
 import (
-	"bytes"
 	"os"
 	"strconv"
 	"time"
@@ -74,26 +73,10 @@ func (l *live) over() bool {
 		if ended || err != nil { // closed: long over
 			return true
 		}
-		if l.proc == nil || !leaving(l.proc.PID()) || time.Now().After(end) {
+		if l.proc == nil || !anchor.Leaving(l.proc.PID()) || time.Now().After(end) {
 			return false
 		}
 	}
-}
-
-// leaving tells whether a process has begun to exit: PF_EXITING of the flags in
-// proc_pid_stat(5), which it gets before it gives anything up.
-func leaving(pid int) bool {
-	const exiting = 0x4
-	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
-	if err != nil {
-		return true
-	}
-	f := bytes.Fields(b[bytes.LastIndexByte(b, ')')+1:])
-	if len(f) < 7 {
-		return true
-	}
-	flags, err := strconv.ParseUint(string(f[6]), 10, 64)
-	return err == nil && flags&exiting != 0
 }
 
 // unknownExit is the exit code of a process whose end nobody saw, as Docker

@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/davit-run/davit/engine/keeper/anchor"
 	"github.com/davit-run/davit/tests/kernel"
 )
 
@@ -50,15 +51,15 @@ func TestAProcessIsEarlyByItsName(t *testing.T) {
 func TestAProcessThatHasEndedIsLeaving(t *testing.T) {
 	cmd := sleeper(t, "a (b) c")
 	pid := cmd.Process.Pid
-	if leaving(pid) {
+	if anchor.Leaving(pid) {
 		t.Error("a process that runs is leaving")
 	}
 	if err := unix.Kill(pid, unix.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	kernel.Eventually(t, dying, "the killed process is leaving", func() bool { return leaving(pid) })
+	kernel.Eventually(t, dying, "the killed process is leaving", func() bool { return anchor.Leaving(pid) })
 	_ = cmd.Wait()
-	if !leaving(pid) {
+	if !anchor.Leaving(pid) {
 		t.Error("a process that was reaped is not leaving")
 	}
 }

@@ -98,6 +98,18 @@ func StartTicks(pid int) (uint64, error) {
 	return strconv.ParseUint(string(fields[19]), 10, 64)
 }
 
+// Leaving tells whether a process has begun to exit, or is gone: PF_EXITING of the
+// flags (proc_pid_stat(5), field 9), which it gets before it gives anything up.
+func Leaving(pid int) bool {
+	const exiting = 0x4
+	fields, err := stat(pid)
+	if err != nil {
+		return true
+	}
+	flags, err := strconv.ParseUint(string(fields[6]), 10, 64)
+	return err == nil && flags&exiting != 0
+}
+
 // stat are the fields of /proc/PID/stat from the third on.
 func stat(pid int) ([][]byte, error) {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
