@@ -51,6 +51,17 @@ func (l *lab) replaced() (old, next *engine.Container, stopped chan error) {
 	return old, next, stopped
 }
 
+// standsDown wants nothing to be left of a container that stood by.
+func (l *lab) standsDown(c *engine.Container) {
+	l.t.Helper()
+	if left := l.inits(c); len(left) > 0 {
+		l.t.Errorf("processes %v are left", left)
+	}
+	if left, _ := os.ReadFile("/proc/mounts"); strings.Contains(string(left), c.ID) {
+		l.t.Errorf("its root is mounted:\n%s", left)
+	}
+}
+
 // let lets the old container end.
 func (l *lab) let(old *engine.Container, stopped chan error) {
 	l.t.Helper()
@@ -77,9 +88,7 @@ func TestAContainerThatStandsByIsTakenAway(t *testing.T) {
 	l := newLab(t)
 	old, next, stopped := l.replaced()
 	l.do(wire.OpRemove, next)
-	if left := l.inits(next); len(left) > 0 {
-		t.Errorf("processes %v are left", left)
-	}
+	l.standsDown(next)
 	l.let(old, stopped)
 }
 
@@ -87,12 +96,7 @@ func TestAContainerWhoseFilesAreWrittenToDoesNotStandBy(t *testing.T) {
 	l := newLab(t)
 	old, next, stopped := l.replaced()
 	l.do(wire.OpRest, next)
-	if left := l.inits(next); len(left) > 0 {
-		t.Errorf("processes %v are left", left)
-	}
-	if left, _ := os.ReadFile("/proc/mounts"); strings.Contains(string(left), next.ID) {
-		t.Errorf("its root is mounted:\n%s", left)
-	}
+	l.standsDown(next)
 	l.let(old, stopped)
 	l.do(wire.OpStart, next)
 	l.eventually("it runs", func() bool { return strings.Contains(l.output(next), "ran") })

@@ -57,28 +57,28 @@ func ancestors() map[string]bool {
 	all := map[string]bool{}
 	for pid := os.Getpid(); pid > 1; {
 		all[strconv.Itoa(pid)] = true
-		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-		if err != nil {
-			return all
-		}
-		after := string(b[strings.LastIndexByte(string(b), ')')+1:])
-		pid, err = strconv.Atoi(strings.Fields(after)[1])
-		if err != nil {
+		var err error
+		if pid, err = parent(fmt.Sprintf("/proc/%d", pid)); err != nil {
 			return all
 		}
 	}
 	return all
 }
 
+// parent is the number of the process that a process is a child of
+// (proc_pid_stat(5), field 4).
+func parent(dir string) (int, error) {
+	stat, err := os.ReadFile(dir + "/stat")
+	if err != nil {
+		return 0, err
+	}
+	return strconv.Atoi(strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))[1])
+}
+
 // unborn tells a child of this process that was forked and has not executed its
 // program yet: until then it wears our arguments and holds what we had open.
 func unborn(dir string) bool {
-	stat, err := os.ReadFile(dir + "/stat")
-	if err != nil {
-		return false
-	}
-	f := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
-	if len(f) < 2 || f[1] != strconv.Itoa(os.Getpid()) {
+	if by, err := parent(dir); err != nil || by != os.Getpid() {
 		return false
 	}
 	ours, err := os.ReadFile("/proc/self/cmdline")
